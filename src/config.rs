@@ -1,0 +1,252 @@
+//! What the administrator wants, checked: a [`Config`] exists only if every value in it makes sense.
+//!
+//! Three sources, later ones win: the file with its `include`s, environment variables
+//! (`WICKETGATE_ACME__ISSUER`), and the command line's flags.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::{StatusCode, Uri};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::hostname::{Hostname, Identifier};
+
+/// A whole configuration, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Where accounts, keys and certificates are kept; absolute.
+    pub state_dir: PathBuf,
+    /// The CA.
+    pub acme: Acme,
+    /// Port 80.
+    pub gate: Gate,
+    /// The TLS front, where there is one.
+    pub front: Option<Front>,
+    /// Certificates to obtain, in the order of the file; their names are unique.
+    pub certificates: Vec<CertificateRequest>,
+    /// Servers to reload, by name; those that certificates refer to exist.
+    pub deploy: BTreeMap<String, DeployTarget>,
+    /// The local socket.
+    pub admin: Admin,
+    /// Hex SHA-256 over all values from all sources: equal digests mean equal configurations.
+    pub digest: String,
+    /// Things that were accepted but deserve a word, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// `[acme]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Acme {
+    /// Who signs.
+    pub issuer: Issuer,
+    /// `mailto:` URLs of the account.
+    pub contact: Vec<String>,
+    /// The CA's terms were agreed to.
+    pub terms_agreed: bool,
+    /// PEM file with roots to trust for the CA's own API, besides the public ones.
+    pub roots: Option<PathBuf>,
+    /// External account binding (RFC 8555 section 7.3.4).
+    pub eab: Option<ExternalAccount>,
+    /// How many orders may be under way at once.
+    pub concurrency: usize,
+}
+
+/// A certification authority's ACME directory.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Issuer {
+    /// `letsencrypt`
+    LetsEncrypt,
+    /// `letsencrypt-staging`
+    LetsEncryptStaging,
+    /// `zerossl`
+    ZeroSsl,
+    /// `google`
+    Google,
+    /// `embedded`: the CA in this binary, for demos and tests.
+    Embedded,
+    /// Any other, by its directory URL (https).
+    Directory(Uri),
+}
+
+impl Issuer {
+    /// The directory's URL; `None` for the embedded CA, whose port is chosen when it starts.
+    pub fn directory_url(&self) -> Option<String> {
+        Some(match self {
+            Self::LetsEncrypt => "https://acme-v02.api.letsencrypt.org/directory".to_owned(),
+            Self::LetsEncryptStaging => "https://acme-staging-v02.api.letsencrypt.org/directory".to_owned(),
+            Self::ZeroSsl => "https://acme.zerossl.com/v2/DV90".to_owned(),
+            Self::Google => "https://dv.acme-v02.api.pki.goog/directory".to_owned(),
+            Self::Embedded => return None,
+            Self::Directory(url) => url.to_string(),
+        })
+    }
+
+    /// A short name that can be a folder's: `letsencrypt`, or a URL's host, port and path with `_`
+    /// for everything that is not a letter, digit, dot or hyphen.
+    pub fn name(&self) -> String {
+        match self {
+            Self::LetsEncrypt => "letsencrypt".to_owned(),
+            Self::LetsEncryptStaging => "letsencrypt-staging".to_owned(),
+            Self::ZeroSsl => "zerossl".to_owned(),
+            Self::Google => "google".to_owned(),
+            Self::Embedded => "embedded".to_owned(),
+            Self::Directory(url) => url
+                .to_string()
+                .trim_start_matches("https://")
+                .trim_end_matches('/')
+                .chars()
+                .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c } else { '_' })
+                .collect(),
+        }
+    }
+}
+
+/// `eab = { kid = "…", hmac-key-file = "…" }`
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExternalAccount {
+    /// Key identifier from the CA.
+    pub kid: String,
+    /// File with the base64url HMAC key.
+    pub hmac_key_file: PathBuf,
+}
+
+/// `[gate]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gate {
+    /// Addresses to listen on.
+    pub listen: Vec<SocketAddr>,
+    /// What is redirected, and how.
+    pub redirect: Redirect,
+    /// A token is answered only for the hosts of its order.
+    pub match_host: bool,
+    /// Peers whose X-Forwarded-For tells the client's address.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Most connections at once.
+    pub max_connections: usize,
+}
+
+/// `redirect = { status = 308, port = 443, hosts = "configured" }`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Redirect {
+    /// 301, 302, 307 or 308, once a certificate for the host is served; 307 before that.
+    pub status: StatusCode,
+    /// The port in `Location`; 443 is left out there.
+    pub port: u16,
+    /// Which hosts.
+    pub hosts: RedirectHosts,
+}
+
+/// Which hosts are redirected.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RedirectHosts {
+    /// Any host of valid form.
+    Any,
+    /// The certificates' and sites' identifiers, and `also-hosts`; exact names.
+    Configured(BTreeSet<Identifier>),
+}
+
+/// `[front]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Front {
+    /// Addresses to listen on.
+    pub listen: Vec<SocketAddr>,
+    /// Where requests go that no site claims.
+    pub upstream: Upstream,
+    /// Upstreams by host name.
+    pub sites: Vec<Site>,
+    /// The certificate for clients that send no SNI.
+    pub default_certificate: Option<String>,
+    /// Peers whose X-Forwarded-* and Forwarded are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Most connections at once.
+    pub max_connections: usize,
+    /// Threads, each with its own listener and upstream pool.
+    pub threads: usize,
+    /// From a connection's start to the end of its TLS handshake.
+    pub handshake_timeout: Duration,
+    /// For a request's header, and for keep-alive idling.
+    pub idle_timeout: Duration,
+    /// To connect to the upstream.
+    pub connect_timeout: Duration,
+    /// From a request's end to the response's header, and between two pieces of its body.
+    pub response_timeout: Duration,
+}
+
+/// `[[front.site]]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Site {
+    /// Exact names.
+    pub hostnames: Vec<Hostname>,
+    /// Where its requests go.
+    pub upstream: Upstream,
+}
+
+/// Where the front sends requests.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Upstream {
+    /// `http://HOST[:PORT]`, resolved at each connect.
+    Tcp {
+        /// Name or address, IPv6 without brackets.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// `unix:/run/app.sock`
+    Unix(PathBuf),
+    /// `demo`: the built-in page that shows the certificate it is served with.
+    Demo,
+}
+
+/// `[[certificate]]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct CertificateRequest {
+    /// The lineage's name: `name`, or the first identifier.
+    pub name: String,
+    /// What it shall cover; not empty, no duplicates.
+    pub identifiers: Vec<Identifier>,
+    /// The key to make.
+    pub key_type: KeyType,
+    /// The CA's profile to ask for, where its directory offers it.
+    pub profile: Option<String>,
+    /// Keys of [`Config::deploy`].
+    pub deploy: Vec<String>,
+}
+
+/// The kind of private key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyType {
+    /// ECDSA on P-256.
+    #[default]
+    EcdsaP256,
+    /// ECDSA on P-384.
+    EcdsaP384,
+    /// RSA, 2048 bits.
+    #[serde(rename = "rsa-2048")]
+    Rsa2048,
+    /// RSA, 3072 bits.
+    #[serde(rename = "rsa-3072")]
+    Rsa3072,
+    /// RSA, 4096 bits.
+    #[serde(rename = "rsa-4096")]
+    Rsa4096,
+}
+
+/// `[deploy.NAME]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeployTarget {
+    /// The command that makes the server read the new files: program and arguments, no shell.
+    pub reload: Vec<String>,
+    /// How long it may run.
+    pub timeout: Duration,
+}
+
+/// `[admin]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Admin {
+    /// The unix socket.
+    pub socket: PathBuf,
+}
