@@ -33,6 +33,8 @@ pub struct Config {
     pub admin: Admin,
     /// Hex SHA-256 over all values from all sources: equal digests mean equal configurations.
     pub digest: String,
+    /// How long `run` waits for open connections when it stops (`grace`).
+    pub grace: Duration,
     /// Things that were accepted but deserve a word, one sentence each.
     pub warnings: Vec<String>,
 }
@@ -159,9 +161,7 @@ pub struct Front {
     pub sites: Vec<Site>,
     /// The certificate for clients that send no SNI.
     pub default_certificate: Option<String>,
-    /// Peers whose X-Forwarded-* and Forwarded are believed.
-    pub trusted_proxies: Vec<IpNet>,
-    /// Most connections at once.
+    /// Most connections at once, over all threads.
     pub max_connections: usize,
     /// Threads, each with its own listener and upstream pool.
     pub threads: usize,
