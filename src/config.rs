@@ -250,3 +250,8 @@ pub struct Admin {
     /// The unix socket.
     pub socket: PathBuf,
 }
+
+/// (being built)
+#[derive(Debug, thiserror::Error)]
+#[error("x")]
+pub struct ConfigError;
