@@ -37,10 +37,10 @@ pub struct Flags {
     /// Where accounts, keys and certificates are kept
     #[arg(long, value_name = "FOLDER", global = true)]
     pub state_dir: Option<String>,
-    /// Where the gate listens, [::]:80 if not given; may be repeated
+    /// Where the gate listens, every address at port 80 if not given; may be repeated
     #[arg(long, value_name = "ADDRESS:PORT", global = true)]
     pub gate_listen: Vec<String>,
-    /// Where the front listens, [::]:443 if not given; may be repeated
+    /// Where the front listens, every address at port 443 if not given; may be repeated
     #[arg(long, value_name = "ADDRESS:PORT", global = true)]
     pub front_listen: Vec<String>,
     /// The port that redirects name, 443 if not given

@@ -53,10 +53,14 @@ pub(super) fn listen(section: &Section<'_>, port: u16) -> Vec<SocketAddr> {
     }
     let mut addresses = Vec::new();
     for (entry, address) in section.each("listen", |text| listen_address(text, port)) {
-        if addresses.contains(&address) {
-            entry.refuse(&format!("`{address}` is listed twice; keep it once"));
-        } else {
-            addresses.push(address);
+        match addresses.iter().find(|listed| collide(**listed, address)) {
+            Some(same) if *same == address => {
+                entry.refuse(&format!("`{address}` is listed twice; keep it once"));
+            }
+            Some(listed) => entry.refuse(&format!(
+                "`{address}` and `{listed}` cannot both be listened on, one covers the other (\"[::]\" is every address, IPv4 too); keep one of them"
+            )),
+            None => addresses.push(address),
         }
     }
     addresses

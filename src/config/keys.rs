@@ -234,7 +234,9 @@ fn wrong_kind(node: &Node, key: &Key) -> String {
             format!("it is a single table; write `[{}]` with one bracket", key.path)
         }
         (Kind::Table | Kind::Named | Kind::Later(..), _) => {
-            format!("{seen_value} is not a table; write `{}` and its keys below it", header(key.path))
+            // Not with the value: under `acme.eab` it could be the secret itself.
+            let kind = if let Value::Text(_) = node.value { "a text" } else { &seen_value };
+            format!("{kind} is not a table; write `{}` and its keys below it", header(key.path))
         }
     }
 }

@@ -19,9 +19,10 @@ impl Config {
     /// The configuration of `deploy/example.toml`: every key, with a sentence each.
     pub const EXAMPLE: &str = include_str!("../../deploy/example.toml");
 
-    /// The file to load: the one that was named, else the usual one where it exists, else none.
+    /// The file to load: the one that was named, else the usual one where it exists, else none. A usual
+    /// one that this user may not look for counts as there, so that loading says so.
     pub fn file(named: Option<PathBuf>) -> Option<PathBuf> {
-        named.or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|file| file.exists()))
+        named.or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|file| file.try_exists().unwrap_or(true)))
     }
 
     /// Reads the file with its includes (`None`: there is no file), puts the environment's values and

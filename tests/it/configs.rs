@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use proptest::prelude::*;
-use wicketgate::config::{Config, ConfigError, Flags, Issuer, KeyType, RedirectHosts, Upstream};
+use wicketgate::config::{Config, ConfigError, Flags, Front, Issuer, KeyType, RedirectHosts, Upstream};
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -283,6 +283,17 @@ fn the_full_example_loads() {
     let config = load(&file).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
     assert!(config.warnings[0].ends_with("`conf.d/*.toml` matches no file"));
+
+    // What it shows of the front and of a deploy are the defaults, too.
+    let text = "acme.issuer = \"embedded\"\nfront.upstream = \"http://127.0.0.1:8080\"\n\
+                certificate = [{ hostnames = [\"example.net\"] }]\ndeploy.squid.reload = [\"squid\"]\n";
+    fs::write(&file, text).unwrap();
+    let plain = load(&file).unwrap();
+    let (shown, plain_front) = (config.front.unwrap(), plain.front.unwrap());
+    let defaults =
+        Front { sites: Vec::new(), default_certificate: None, threads: plain_front.threads, ..shown };
+    assert_eq!(defaults, plain_front);
+    assert_eq!(config.deploy["squid"].timeout, plain.deploy["squid"].timeout);
 }
 
 #[derive(Parser)]
