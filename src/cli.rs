@@ -16,8 +16,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::admin::client::ClientError;
 use crate::admin::AdminError;
+use crate::admin::client::ClientError;
 use crate::config::{Config, ConfigError, Flags, environment as config_environment};
 use crate::daemon::{DaemonError, OnceError};
 use crate::renewal::UnknownNames;

@@ -33,7 +33,10 @@ pub(super) fn run(arguments: &Arguments, command: &ChallengeCommand) -> Result<u
     let config = arguments.load_aloud()?;
     runtime()?.block_on(async {
         let Some(daemon) = Client::connect(&config.admin.socket).await? else {
-            let message = format!("no daemon answers on {}: start it with `wicketgate run`", config.admin.socket.display());
+            let message = format!(
+                "no daemon answers on {}: start it with `wicketgate run`",
+                config.admin.socket.display()
+            );
             return Err(Failure::new(FAILED, message));
         };
         match command {
@@ -43,7 +46,9 @@ pub(super) fn run(arguments: &Arguments, command: &ChallengeCommand) -> Result<u
                 let body = serde_json::to_vec(&challenge).expect("plain values always have a JSON form");
                 daemon.challenge(Method::PUT, token, body.into()).await?;
             }
-            ChallengeCommand::Remove { token } => daemon.challenge(Method::DELETE, token, bytes::Bytes::new()).await?,
+            ChallengeCommand::Remove { token } => {
+                daemon.challenge(Method::DELETE, token, bytes::Bytes::new()).await?
+            }
             ChallengeCommand::List => {
                 for token in daemon.challenges().await? {
                     output::line(&token);

@@ -71,9 +71,8 @@ pub(super) fn run(arguments: &Arguments, command: &ConfigCommand) -> Result<u8, 
 }
 
 fn summary(config: &Config) -> String {
-    let addresses = |list: &[std::net::SocketAddr]| {
-        list.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-    };
+    let addresses =
+        |list: &[std::net::SocketAddr]| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let names: Vec<_> = config.certificates.iter().map(|c| c.name.as_str()).collect();
     let mut text = format!(
         "the configuration is good: {} certificate{} ({}) from {}, the gate on {}",

@@ -22,10 +22,12 @@ pub(super) enum Format {
 
 /// Starts logging to standard error.
 pub(super) fn start(format: Format, level: &str) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(level)
-        .map_err(|e| Failure::new(2, format!("--log-level {level}: {e}; use error, warn, info, debug or trace")))?;
+    let filter = EnvFilter::try_new(level).map_err(|e| {
+        Failure::new(2, format!("--log-level {level}: {e}; use error, warn, info, debug or trace"))
+    })?;
     let ansi = std::io::stderr().is_terminal();
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi);
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi);
     match format {
         Format::Json => lines.json().flatten_event(true).with_timer(Utc).init(),
         // The journal keeps the time itself.

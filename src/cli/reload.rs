@@ -7,7 +7,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let config = arguments.load_aloud()?;
     let warnings = runtime()?.block_on(async {
         let Some(daemon) = Client::connect(&config.admin.socket).await? else {
-            let message = format!("no daemon answers on {}: start it with `wicketgate run`", config.admin.socket.display());
+            let message = format!(
+                "no daemon answers on {}: start it with `wicketgate run`",
+                config.admin.socket.display()
+            );
             return Err(Failure::new(FAILED, message));
         };
         daemon.reload().await.map_err(|e| match e {

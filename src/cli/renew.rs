@@ -31,9 +31,7 @@ pub(super) fn run(arguments: &Arguments, renew: &RenewArguments) -> Result<u8, F
     let conclusion = runtime()?.block_on(LocalSet::new().run_until(async {
         match Client::connect(&config.admin.socket).await? {
             Some(daemon) => Ok::<_, Failure>(daemon.renew(&request, &*told).await?),
-            None => {
-                Ok(daemon::renew_once(config, &request, told.clone(), helper_arguments()).await?)
-            }
+            None => Ok(daemon::renew_once(config, &request, told.clone(), helper_arguments()).await?),
         }
     }))?;
     Ok(match conclusion {

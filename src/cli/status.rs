@@ -34,7 +34,8 @@ pub(super) fn run(arguments: &Arguments, status: &StatusArguments) -> Result<u8,
     } else {
         output::say(&describe(&report, clock::now()));
     }
-    let missing = |c: &CertificateStatus| c.version.is_none() || c.failures > 0 || c.deploys.iter().any(|d| d.pending);
+    let missing =
+        |c: &CertificateStatus| c.version.is_none() || c.failures > 0 || c.deploys.iter().any(|d| d.pending);
     Ok(if report.certificates.iter().any(missing) { FAILED } else { 0 })
 }
 
@@ -56,7 +57,11 @@ fn from_disk(config: &Config) -> Result<StatusReport, Failure> {
 fn describe(report: &StatusReport, now: SystemTime) -> String {
     let mut text = match (report.pid, report.since) {
         (Some(pid), Some(since)) => {
-            format!("wicketgate {} runs (pid {pid}) since {}\n", report.version.as_deref().unwrap_or("?"), time(since))
+            format!(
+                "wicketgate {} runs (pid {pid}) since {}\n",
+                report.version.as_deref().unwrap_or("?"),
+                time(since)
+            )
         }
         _ => "no daemon runs; this is what is stored\n".to_owned(),
     };
@@ -68,13 +73,19 @@ fn describe(report: &StatusReport, now: SystemTime) -> String {
         row("issuer", format!("{}{untrusted}", c.issuer));
         match (c.version, c.not_after) {
             (Some(version), Some(not_after)) => {
-                row("valid", format!("until {} ({})", time(not_after), distance(not_after, now, "left", "ago")));
+                row(
+                    "valid",
+                    format!("until {} ({})", time(not_after), distance(not_after, now, "left", "ago")),
+                );
                 row("serial", c.serial.clone().unwrap_or_default());
                 row("files", format!("{} (version {version})", c.path));
             }
             _ => row("valid", "no certificate yet".to_owned()),
         }
-        row("next", format!("{} ({}; {})", time(c.next), distance(c.next, now, "from now", "overdue"), c.reason));
+        row(
+            "next",
+            format!("{} ({}; {})", time(c.next), distance(c.next, now, "from now", "overdue"), c.reason),
+        );
         if c.failures > 0 {
             let last = c.last_error.as_deref().unwrap_or("unknown");
             row("FAILED", format!("{} in a row; the last: {last}", c.failures));
@@ -82,7 +93,8 @@ fn describe(report: &StatusReport, now: SystemTime) -> String {
         for d in &c.deploys {
             let state = match (&d.last_error, d.pending, d.version) {
                 (Some(error), true, _) => {
-                    let next = d.retry_at.map(|at| format!("; tried again at {}", time(at))).unwrap_or_default();
+                    let next =
+                        d.retry_at.map(|at| format!("; tried again at {}", time(at))).unwrap_or_default();
                     format!("FAILED: {error}{next}")
                 }
                 (None, true, _) => "pending".to_owned(),

@@ -105,11 +105,11 @@ fn bracketed(address: SocketAddr) -> String {
 
 /// The one line that says what is served from now on.
 pub(super) fn ready(config: &Config, keeper: &Keeper) {
-    let list = |addresses: &[SocketAddr]| {
-        addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-    };
+    let list =
+        |addresses: &[SocketAddr]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let stored = keeper.status().iter().filter(|c| c.version.is_some()).count();
-    let front = config.front.as_ref().map(|f| format!(", the front on {}", list(&f.listen))).unwrap_or_default();
+    let front =
+        config.front.as_ref().map(|f| format!(", the front on {}", list(&f.listen))).unwrap_or_default();
     tracing::info!(
         pid = std::process::id(),
         "ready: the gate on {}{front}; {stored} of {} certificates are here",
