@@ -1,1 +1,8 @@
-//! The integration tests: one binary.
+//! The integration tests: the real binary among real peers, on loopback. One binary, one file a subject.
+//!
+//! `tests/run` installs the peers and runs everything; [`bed`] is where a test gets its folder, its
+//! ports and its servers from.
+
+mod bed;
+
+mod fences;
