@@ -8,6 +8,7 @@ pub(crate) mod pebble;
 pub(crate) mod pki;
 pub(crate) mod ports;
 pub(crate) mod process;
+pub(crate) mod upstream;
 pub(crate) mod wicketgate;
 
 use std::cell::RefCell;

@@ -5,4 +5,12 @@
 
 mod bed;
 
+mod caddy;
+mod cli;
+mod daemon;
+mod demo;
 mod fences;
+mod nginx;
+mod pebble;
+mod renew;
+mod store;

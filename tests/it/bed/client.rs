@@ -4,7 +4,12 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use super::pki::{Seen, read_chain};
 use super::process::{Ran, run};
@@ -103,6 +108,53 @@ pub(crate) fn curl(root: &Path, name: &str, port: u16, path: &str, more: &[&str]
         .arg(root)
         .args(more)
         .arg(format!("https://{name}:{port}{path}")))
+}
+
+/// A TLS connection that stays, to a server whose certificate must lead to that root.
+pub(crate) type Tls = StreamOwned<ClientConnection, TcpStream>;
+
+/// Connects and shakes hands; HTTP/1.1 is spoken on it.
+pub(crate) fn connect_tls(root: &Path, name: &str, port: u16) -> std::io::Result<Tls> {
+    let mut roots = RootCertStore::empty();
+    for der in CertificateDer::pem_file_iter(root).expect("a PEM file") {
+        roots.add(der.expect("PEM of a root")).expect("a root");
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider's own versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let name = ServerName::try_from(name.to_owned()).expect("a server's name");
+    let mut connection = ClientConnection::new(Arc::new(config), name).map_err(std::io::Error::other)?;
+    let mut stream = TcpStream::connect_timeout(&loopback(port), Duration::from_secs(5))?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    while connection.is_handshaking() {
+        connection.complete_io(&mut stream)?;
+    }
+    Ok(StreamOwned::new(connection, stream))
+}
+
+/// One request on a connection that stays, answered with a Content-Length.
+pub(crate) fn ask(tls: &mut Tls, host: &str, path: &str) -> std::io::Result<Answer> {
+    tls.write_all(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes())?;
+    read_answer(tls)
+}
+
+/// Reads one answer with a Content-Length.
+pub(crate) fn read_answer(from: &mut impl Read) -> std::io::Result<Answer> {
+    let mut bytes = Vec::new();
+    let mut byte = [0];
+    while !bytes.ends_with(b"\r\n\r\n") {
+        from.read_exact(&mut byte)?;
+        bytes.push(byte[0]);
+    }
+    let mut answer = parse(&bytes).ok_or_else(|| std::io::Error::other("not an HTTP answer"))?;
+    let length = answer.header("content-length").and_then(|text| text.parse().ok());
+    answer.body = vec![0; length.ok_or_else(|| std::io::Error::other("no Content-Length"))?];
+    from.read_exact(&mut answer.body)?;
+    Ok(answer)
 }
 
 #[test]

@@ -4,15 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::process::Signal;
-
 use super::client::is_open;
 use super::process::Process;
 use super::{Bed, set_mode, until};
 
 /// A running nginx with a configuration of its own, in the foreground.
 pub(crate) struct Nginx {
-    process: Process,
+    _process: Process,
     config: PathBuf,
     port: u16,
 }
@@ -66,7 +64,7 @@ impl Nginx {
             command().arg("-c").arg(&config).arg("-e").arg(dir.join("error.log")),
         );
         until("nginx listens", || is_open(port).then_some(()));
-        Self { process, config, port }
+        Self { _process: process, config, port }
     }
 
     pub(crate) fn port(&self) -> u16 {

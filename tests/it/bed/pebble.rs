@@ -50,8 +50,7 @@ pub(crate) struct Pebble {
     mood: Mood,
     api: Pki,
     config: PathBuf,
-    log: PathBuf,
-    dns: Process,
+    _dns: Process,
     dns_port: u16,
     port: u16,
     management: u16,
@@ -66,6 +65,20 @@ impl Pebble {
 
     /// A CA whose certificates last that many seconds.
     pub(crate) fn start_with_lifetime(bed: &Bed, mood: Mood, gate: u16, lifetime: u32) -> Self {
+        Self::start_with(bed, mood, gate, lifetime, false)
+    }
+
+    /// The one account that [`Pebble::start_with_binding`] knows.
+    pub(crate) const BINDING_ID: &str = "kid-1";
+    /// Its base64url HMAC key.
+    pub(crate) const BINDING_KEY: &str = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
+
+    /// A CA that wants accounts made with it beforehand.
+    pub(crate) fn start_with_binding(bed: &Bed, gate: u16) -> Self {
+        Self::start_with(bed, Mood::Kind, gate, 5 * 365 * 86_400, true)
+    }
+
+    fn start_with(bed: &Bed, mood: Mood, gate: u16, lifetime: u32, binding: bool) -> Self {
         let api = Pki::new(bed.dir(), "pebble-api", &["localhost", "127.0.0.1", "::1"]);
         let (port, management, dns_port) = (bed.port(), bed.port(), bed.port());
         let config = serde_json::json!({"pebble": {
@@ -75,7 +88,8 @@ impl Pebble {
             "privateKey": api.key,
             "httpPort": gate,
             "tlsPort": bed.port(),
-            "externalAccountBindingRequired": false,
+            "externalAccountBindingRequired": binding,
+            "externalAccountMACKeys": {Self::BINDING_ID: Self::BINDING_KEY},
             "domainBlocklist": ["blocked.test"],
             "retryAfter": {"authz": 1, "order": 1},
             "certificateValidityPeriod": lifetime,
@@ -88,8 +102,7 @@ impl Pebble {
                 .args(["-dns01", &format!("127.0.0.1:{dns_port}")])
                 .args(["-management", &format!("127.0.0.1:{}", bed.port())]),
         );
-        let log = bed.path("pebble.log");
-        let mut pebble = Self { mood, api, config, log, dns, dns_port, port, management, process: None };
+        let mut pebble = Self { mood, api, config, _dns: dns, dns_port, port, management, process: None };
         pebble.restart();
         pebble
     }

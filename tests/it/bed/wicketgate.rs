@@ -84,6 +84,13 @@ impl Setup {
         self
     }
 
+    /// Adds lines to the table of the CA.
+    pub(crate) fn acme(mut self, lines: &str) -> Self {
+        self.issuer += lines;
+        self.issuer += "\n";
+        self
+    }
+
     /// The file's text.
     pub(crate) fn text(&self) -> String {
         let front = self.upstream.as_ref().map_or_else(String::new, |upstream| {
@@ -117,14 +124,14 @@ impl Setup {
     }
 
     /// Starts `run` with this configuration.
-    pub(crate) fn run(&self, bed: &Bed) -> Daemon {
+    pub(crate) fn start(&self, bed: &Bed) -> Daemon {
         Daemon::start(&self.write(bed))
     }
 
     /// Starts `run` and waits until the front serves this name.
     #[track_caller]
-    pub(crate) fn run_until_served(&self, bed: &Bed, name: &str) -> (Daemon, Seen) {
-        let daemon = self.run(bed);
+    pub(crate) fn start_until_served(&self, bed: &Bed, name: &str) -> (Daemon, Seen) {
+        let daemon = self.start(bed);
         let leaf = self.wait_until_served(name);
         (daemon, leaf)
     }
@@ -135,6 +142,19 @@ impl Setup {
         until(&format!("the front serves {name}"), || {
             is_open(self.front).then(|| served_leaf(self.front, name)).flatten()
         })
+    }
+
+    /// The kept account; there is one issuer.
+    pub(crate) fn account(&self) -> PathBuf {
+        let issuers: Vec<_> = fs::read_dir(self.state.join("accounts")).unwrap().collect();
+        assert_eq!(issuers.len(), 1, "{issuers:?}");
+        issuers[0].as_ref().unwrap().path().join("account.json")
+    }
+
+    /// `renew`, to its end.
+    #[track_caller]
+    pub(crate) fn renew(&self, bed: &Bed) -> Ran {
+        self.command(bed, &["renew"])
     }
 
     /// Runs a command with this configuration, to its end.
