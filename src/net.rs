@@ -1,1 +1,7 @@
-//! (being built)
+//! What both listening sides need: sockets, an accept loop that never dies, a cap on connections
+//! that evicts the useless ones first, and a stop signal to drain by.
+
+pub mod accept;
+pub mod drain;
+pub mod limits;
+pub mod listen;

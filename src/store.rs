@@ -1,1 +1,495 @@
-//! (being built)
+//! Everything that must outlive a restart: accounts, keys, certificates, and when to try again.
+//!
+//! The contract: what is here is whole. Files are created with their final mode and owner before they
+//! have content, synced with their folders, and become visible by one rename; whoever reads `live/NAME`
+//! finds the old version or the new one. One process at a time writes, under a lock that the kernel
+//! releases when the process ends. Root leaves nothing that belongs to root in a folder that belongs to
+//! somebody else.
+//!
+//! ```text
+//! state-dir/                       0700, or 0750 with a group that may read certificates
+//!   lock                           flock; holds the owner's pid
+//!   accounts/<issuer>/account.json 0600
+//!   embedded-ca/root.pem           roots of the embedded CA
+//!   lineages/<name>/state.json     attempts, and what servers have taken
+//!   lineages/<name>/versions/0007/ cert.pem chain.pem fullchain.pem privkey.pem combined.pem
+//!   live/<name> → ../lineages/<name>/versions/0007
+//! ```
+
+mod folder;
+mod lineage;
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+
+use folder::{Access, Folder, Owner};
+pub use lineage::{Attempts, Deployed, LineageState};
+
+use crate::certificate::Certificate;
+
+/// Versions of a certificate that are kept for rolling back, the current one included.
+const KEPT_VERSIONS: usize = 5;
+
+/// Largest file read back, bytes.
+const MAX_FILE: u64 = 1 << 20;
+
+/// The state directory, open.
+#[derive(Debug)]
+pub struct Store {
+    root: Folder,
+    path: PathBuf,
+}
+
+/// The right to write, as long as it lives.
+#[derive(Debug)]
+pub struct StoreLock {
+    _file: fs::File,
+}
+
+/// What can go wrong with the state directory.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process works on the same directory.
+    #[error(
+        "another wicketgate (pid {pid}) works on {}: stop it, or give this one a state-dir of its own", path.display()
+    )]
+    Locked {
+        /// The state directory.
+        path: PathBuf,
+        /// Process id of the holder.
+        pid: String,
+    },
+    /// Somebody else's directory.
+    #[error(
+        "{} belongs to uid {owner}, but wicketgate runs as uid {us}: run it as that user, or hand the directory over with `chown -R {us} {0}`", path.display()
+    )]
+    NotOurs {
+        /// The state directory.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// Who we are.
+        us: u32,
+    },
+    /// Private keys would be readable or replaceable by others.
+    #[error(
+        "{} has mode {mode:04o}, which lets others at private keys: run `chmod 0700 {0}`, or 0750 with a group that may read them", path.display()
+    )]
+    TooOpen {
+        /// The state directory.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The system refused an operation.
+    #[error("cannot {action} {}: {source}{}", path.display(), remedy(source))]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A stored file is damaged.
+    #[error("{} is damaged: {reason}; {remedy}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        reason: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+}
+
+fn remedy(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; free some space on that file system: what was stored before is untouched"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => "; mount it writable, or choose another state-dir",
+        io::ErrorKind::PermissionDenied => "; the directory must belong to the user that wicketgate runs as",
+        _ => "",
+    }
+}
+
+/// A version number of a lineage: 1, 2, 3 …
+pub type Version = u32;
+
+impl Store {
+    /// Opens the state directory, creating it if it is missing. Created by root, it belongs to the user
+    /// `wicketgate` where there is one.
+    ///
+    /// # Errors
+    /// It belongs to somebody else, is open to others, or cannot be reached.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let us = rustix::process::geteuid().as_raw();
+        if let Err(e) = fs::symlink_metadata(path) {
+            if e.kind() != io::ErrorKind::NotFound {
+                return Err(StoreError::Io { action: "open", path: path.to_owned(), source: e });
+            }
+            create(path, us)?;
+        }
+        Self::open_existing(path)
+    }
+
+    /// Opens the state directory if there is one, for reading what another process keeps there.
+    ///
+    /// # Errors
+    /// As [`Store::open`], and when it is missing.
+    pub fn open_existing(path: &Path) -> Result<Self, StoreError> {
+        let us = rustix::process::geteuid().as_raw();
+        let root = Folder::open(path)?;
+        let meta = root.metadata()?;
+        if us != 0 && meta.uid() != us {
+            return Err(StoreError::NotOurs { path: path.to_owned(), owner: meta.uid(), us });
+        }
+        let mode = meta.mode() & 0o7777;
+        if mode & 0o027 != 0 {
+            return Err(StoreError::TooOpen { path: path.to_owned(), mode });
+        }
+        let root = root.with_access(Access {
+            group_reads: mode & 0o050 == 0o050,
+            owner: (us == 0).then(|| Owner { uid: meta.uid(), gid: meta.gid() }),
+        });
+        Ok(Self { root, path: path.to_owned() })
+    }
+
+    /// Takes the lock, or says who holds it.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] while another process has it.
+    pub fn lock(&self) -> Result<StoreLock, StoreError> {
+        let mut file = self.root.open_lock("lock")?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let text = io::read_to_string(&file).unwrap_or_default();
+                let pid = text.trim().parse::<u32>().map_or_else(|_| "unknown".to_owned(), |p| p.to_string());
+                return Err(StoreError::Locked { path: self.path.clone(), pid });
+            }
+            Err(e) => return Err(self.root.failed("lock", "lock", e.into())),
+        }
+        let pid = format!("{}\n", std::process::id());
+        file.set_len(0)
+            .and_then(|()| io::Write::write_all(&mut file, pid.as_bytes()))
+            .map_err(|e| self.root.failed("write", "lock", e))?;
+        Ok(StoreLock { _file: file })
+    }
+
+    /// The state directory's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder that servers read a certificate's files from.
+    pub fn live_path(&self, name: &str) -> PathBuf {
+        self.path.join("live").join(name)
+    }
+
+    /// The kept account of an issuer, as JSON.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read.
+    pub fn account(&self, issuer: &str) -> Result<Option<String>, StoreError> {
+        let Some(folder) = self.root.existing("accounts")? else { return Ok(None) };
+        let Some(folder) = folder.existing(issuer)? else { return Ok(None) };
+        folder.read("account.json", MAX_FILE)
+    }
+
+    /// Keeps an account, mode 0600.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub fn save_account(&self, issuer: &str, json: &str) -> Result<(), StoreError> {
+        let private = self.root.private();
+        private.subfolder("accounts")?.subfolder(issuer)?.replace("account.json", json.as_bytes())
+    }
+
+    /// The roots of the embedded CA that were written before, as PEM.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read.
+    pub fn embedded_roots(&self) -> Result<Option<String>, StoreError> {
+        match self.root.existing("embedded-ca")? {
+            Some(folder) => folder.read("root.pem", MAX_FILE),
+            None => Ok(None),
+        }
+    }
+
+    /// Writes the embedded CA's roots where a person can pass them to curl; returns the path.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub fn save_embedded_roots(&self, pem: &str) -> Result<PathBuf, StoreError> {
+        self.root.subfolder("embedded-ca")?.replace("root.pem", pem.as_bytes())?;
+        Ok(self.path.join("embedded-ca/root.pem"))
+    }
+
+    /// What is kept about a lineage besides its certificate; the default where nothing is.
+    ///
+    /// # Errors
+    /// The file is damaged or cannot be read.
+    pub fn lineage_state(&self, name: &str) -> Result<LineageState, StoreError> {
+        let Some(folder) = self.existing_lineage(name)? else { return Ok(LineageState::default()) };
+        let Some(text) = folder.read("state.json", MAX_FILE)? else { return Ok(LineageState::default()) };
+        serde_json::from_str(&text).map_err(|e| StoreError::Damaged {
+            path: self.path.join("lineages").join(name).join("state.json"),
+            reason: e.to_string(),
+            remedy: "remove it: only the times of past attempts are lost",
+        })
+    }
+
+    /// Keeps a lineage's state.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub fn save_lineage_state(&self, name: &str, state: &LineageState) -> Result<(), StoreError> {
+        let text = serde_json::to_string_pretty(state).expect("plain values always have a JSON form");
+        self.lineage(name)?.replace("state.json", text.as_bytes())
+    }
+
+    /// The version that is live, with its number.
+    ///
+    /// # Errors
+    /// There is one, but it cannot be read or does not hold together.
+    pub fn current(&self, name: &str) -> Result<Option<(Version, Certificate)>, StoreError> {
+        let Some(live) = self.root.existing("live")? else { return Ok(None) };
+        let Some(target) = live.read_link(name)? else { return Ok(None) };
+        let damaged = |reason: String| StoreError::Damaged {
+            path: self.live_path(name),
+            reason,
+            remedy: "a new certificate is ordered in its place",
+        };
+        let version = target
+            .strip_prefix(&format!("../lineages/{name}/versions/"))
+            .and_then(|v| v.parse::<Version>().ok())
+            .ok_or_else(|| damaged(format!("it leads to {target}")))?;
+        let folder = match self.existing_lineage(name)? {
+            Some(lineage) => match lineage.existing("versions")? {
+                Some(versions) => versions.existing(&version_name(version))?,
+                None => None,
+            },
+            None => None,
+        };
+        let folder = folder.ok_or_else(|| damaged(format!("it leads to {target}, which is missing")))?;
+        let read = |file: &str| {
+            folder
+                .read(file, MAX_FILE)?
+                .ok_or_else(|| damaged(format!("{file} is missing in version {version}")))
+        };
+        let (chain, key) = (read("fullchain.pem")?, zeroize::Zeroizing::new(read("privkey.pem")?));
+        match Certificate::stored(&chain, &key) {
+            Ok(certificate) => Ok(Some((version, certificate))),
+            Err(e) => Err(damaged(e.to_string())),
+        }
+    }
+
+    /// Stores a certificate as the lineage's next version and makes it live by one rename.
+    ///
+    /// # Errors
+    /// Something could not be written; the version that was live still is.
+    pub fn save(&self, name: &str, certificate: &Certificate) -> Result<Version, StoreError> {
+        let versions = self.lineage(name)?.subfolder("versions")?;
+        let present = version_numbers(&versions)?;
+        let version = present.last().copied().unwrap_or(0) + 1;
+        let (draft, folder_name) = (format!(".{version:04}.draft"), version_name(version));
+        versions.remove_tree(&draft)?;
+        let written = self
+            .write_version(&versions, &draft, certificate)
+            .and_then(|()| versions.rename(&draft, &folder_name))
+            .and_then(|()| versions.sync())
+            .and_then(|()| {
+                let live = self.root.subfolder("live")?;
+                live.replace_link(name, &format!("../lineages/{name}/versions/{folder_name}"))
+            });
+        if let Err(e) = written {
+            // Whatever cannot be tidied now is tidied before the next draft.
+            let _ = versions.remove_tree(&draft);
+            return Err(e);
+        }
+        let outdated = present.len().saturating_sub(KEPT_VERSIONS - 1);
+        for old in &present[..outdated] {
+            versions.remove_tree(&version_name(*old))?;
+        }
+        Ok(version)
+    }
+
+    fn write_version(&self, versions: &Folder, draft: &str, c: &Certificate) -> Result<(), StoreError> {
+        let folder = versions.subfolder(draft)?;
+        let combined = zeroize::Zeroizing::new(format!("{}{}", c.fullchain_pem(), c.key_pem()));
+        folder.create("cert.pem", c.leaf_pem().as_bytes())?;
+        folder.create("chain.pem", c.issuers_pem().as_bytes())?;
+        folder.create("fullchain.pem", c.fullchain_pem().as_bytes())?;
+        folder.create("privkey.pem", c.key_pem().as_bytes())?;
+        folder.create("combined.pem", combined.as_bytes())?;
+        folder.sync()
+    }
+
+    fn lineage(&self, name: &str) -> Result<Folder, StoreError> {
+        self.root.subfolder("lineages")?.subfolder(name)
+    }
+
+    fn existing_lineage(&self, name: &str) -> Result<Option<Folder>, StoreError> {
+        match self.root.existing("lineages")? {
+            Some(lineages) => lineages.existing(name),
+            None => Ok(None),
+        }
+    }
+}
+
+fn create(path: &Path, us: u32) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Io { action: "create", path: path.to_owned(), source };
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(failed)?;
+    }
+    fs::DirBuilder::new().mode(0o700).create(path).map_err(failed)?;
+    if us == 0
+        && let Ok(Some(user)) = nix::unistd::User::from_name("wicketgate")
+    {
+        std::os::unix::fs::chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn version_name(version: Version) -> String {
+    format!("{version:04}")
+}
+
+fn version_numbers(versions: &Folder) -> Result<Vec<Version>, StoreError> {
+    let mut numbers: Vec<Version> = versions.names()?.iter().filter_map(|n| n.parse().ok()).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn temporary() -> (tempfile::TempDir, PathBuf) {
+        let holder = tempfile::tempdir().unwrap();
+        let path = holder.path().join("state");
+        (holder, path)
+    }
+
+    fn certificate() -> Certificate {
+        let made = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
+        Certificate::stored(&made.cert.pem(), &made.signing_key.serialize_pem()).unwrap()
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::symlink_metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn versions_follow_each_other_and_old_ones_go() {
+        let (_holder, path) = temporary();
+        let store = Store::open(&path).unwrap();
+        assert!(store.current("a.example").unwrap().is_none());
+        for wanted in 1..=7 {
+            let certificate = certificate();
+            assert_eq!(store.save("a.example", &certificate).unwrap(), wanted);
+            let (version, stored) = store.current("a.example").unwrap().unwrap();
+            assert_eq!((version, stored.serial()), (wanted, certificate.serial()));
+        }
+        let versions = path.join("lineages/a.example/versions");
+        let mut kept: Vec<_> =
+            fs::read_dir(&versions).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        kept.sort();
+        assert_eq!(kept, ["0003", "0004", "0005", "0006", "0007"]);
+        assert_eq!(
+            fs::read_link(path.join("live/a.example")).unwrap().to_str().unwrap(),
+            "../lineages/a.example/versions/0007"
+        );
+    }
+
+    #[test]
+    fn modes_are_private_or_the_groups() {
+        let (_holder, path) = temporary();
+        let store = Store::open(&path).unwrap();
+        store.save("a.example", &certificate()).unwrap();
+        store.save_account("test", "{}").unwrap();
+        let key = path.join("live/a.example/privkey.pem");
+        assert_eq!((mode(&path), mode(&key)), (0o700, 0o600));
+
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o750)).unwrap();
+        let store = Store::open(&path).unwrap();
+        store.save("b.example", &certificate()).unwrap();
+        store.save_account("other", "{}").unwrap();
+        assert_eq!(mode(&path.join("live/b.example/privkey.pem")), 0o640);
+        assert_eq!(mode(&path.join("lineages/b.example/versions")), 0o750);
+        assert_eq!(mode(&path.join("accounts/other/account.json")), 0o600);
+        assert_eq!(mode(&path.join("accounts/other")), 0o700);
+    }
+
+    #[test]
+    fn an_open_directory_is_refused() {
+        let (_holder, path) = temporary();
+        Store::open(&path).unwrap();
+        for bad in [0o755, 0o770, 0o701] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(bad)).unwrap();
+            assert!(matches!(Store::open(&path), Err(StoreError::TooOpen { mode, .. }) if mode == bad));
+        }
+    }
+
+    #[test]
+    fn a_second_lock_names_the_first_holder() {
+        let (_holder, path) = temporary();
+        let store = Store::open(&path).unwrap();
+        let held = store.lock().unwrap();
+        let refused = store.lock().unwrap_err().to_string();
+        assert!(refused.contains(&format!("(pid {})", std::process::id())), "{refused}");
+        drop(held);
+        store.lock().unwrap();
+    }
+
+    #[test]
+    fn a_half_written_draft_is_swept_away() {
+        let (_holder, path) = temporary();
+        let store = Store::open(&path).unwrap();
+        store.save("a.example", &certificate()).unwrap();
+        let draft = path.join("lineages/a.example/versions/.0002.draft");
+        fs::create_dir(&draft).unwrap();
+        fs::write(draft.join("cert.pem"), "half").unwrap();
+        assert_eq!(store.save("a.example", &certificate()).unwrap(), 2);
+        assert!(!draft.exists());
+    }
+
+    #[test]
+    fn a_planted_link_is_not_followed() {
+        let (holder, path) = temporary();
+        let store = Store::open(&path).unwrap();
+        let elsewhere = holder.path().join("elsewhere");
+        fs::create_dir(&elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, path.join("lineages")).unwrap();
+        assert!(store.save("a.example", &certificate()).is_err());
+        assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn damage_is_named_and_state_round_trips() {
+        let (_holder, path) = temporary();
+        let store = Store::open(&path).unwrap();
+        let mut state = LineageState { issuer: Some("x".to_owned()), ..Default::default() };
+        state.attempts.failures = 3;
+        state.attempts.retry_at = Some("2026-11-23T10:00:00Z".parse().unwrap());
+        let attempts = Attempts { failures: 1, ..Attempts::default() };
+        state.deployed.insert("nginx".to_owned(), Deployed { version: Some(7), attempts });
+        store.save_lineage_state("a.example", &state).unwrap();
+        assert_eq!(store.lineage_state("a.example").unwrap(), state);
+
+        store.save("a.example", &certificate()).unwrap();
+        fs::write(path.join("live/a.example/privkey.pem"), "nonsense").unwrap();
+        let told = store.current("a.example").unwrap_err().to_string();
+        assert!(told.contains("is damaged: the private key cannot be read"), "{told}");
+        fs::write(path.join("lineages/a.example/state.json"), "{").unwrap();
+        assert!(store.lineage_state("a.example").unwrap_err().to_string().contains("state.json is damaged"));
+    }
+}

@@ -7,6 +7,7 @@ mod bed;
 
 mod caddy;
 mod cli;
+mod configs;
 mod daemon;
 mod demo;
 mod fences;

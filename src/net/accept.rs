@@ -1,0 +1,155 @@
+//! The accept loop: it survives everything that a flood or an exhausted table of descriptors does to
+//! `accept`, because a gate that stops accepting has stopped for good.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, sleep};
+
+use super::drain::Stop;
+
+/// How long to wait for somebody to give a descriptor or memory back.
+const BACK_OFF: Duration = Duration::from_millis(50);
+
+/// At most one line about failing accepts in this time.
+const LOG_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Accepts until the stop and hands each connection over, its answers sent without delay
+/// (`TCP_NODELAY`), its peer's address in IPv4 form where it came over IPv4.
+///
+/// `on` must return quickly: it spawns a task for the connection.
+pub async fn accept_loop(listener: TcpListener, stop: Stop, mut on: impl FnMut(TcpStream, SocketAddr)) {
+    // What `bind` made hands the option down to its connections; any other listener does not.
+    let inherits = socket2::SockRef::from(&listener).tcp_nodelay().unwrap_or(false);
+    let mut complaint = Complaint::default();
+    let accepting = async {
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => {
+                    if !inherits && let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!(%error, "TCP_NODELAY cannot be set");
+                    }
+                    on(stream, canonical(peer));
+                }
+                Err(error) if is_of_one_connection(&error) => {
+                    tracing::debug!(%error, "a connection was gone before it was accepted");
+                }
+                Err(error) => {
+                    if let Some(failures) = complaint.due(Instant::now()) {
+                        tracing::warn!(
+                            %error,
+                            failures,
+                            "connections cannot be accepted; trying again every {BACK_OFF:?} (out of descriptors or memory? raise LimitNOFILE, or lower max-connections)"
+                        );
+                    }
+                    sleep(BACK_OFF).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        () = stop.requested() => {}
+        () = accepting => {}
+    }
+}
+
+/// The address as an IPv4 one where an IPv4 peer came to a dual-stack socket.
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// Errors that accept(2) passes on from the connection it was about to return; the next one may be
+/// accepted at once.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(
+            Errno::CONNABORTED
+                | Errno::INTR
+                | Errno::PROTO
+                | Errno::NOPROTOOPT
+                | Errno::NETDOWN
+                | Errno::NETUNREACH
+                | Errno::HOSTDOWN
+                | Errno::HOSTUNREACH
+                | Errno::NONET
+                | Errno::OPNOTSUPP
+                | Errno::PERM
+        )
+    )
+}
+
+/// Counts failures and says when one line about them is due.
+#[derive(Default)]
+struct Complaint {
+    last: Option<Instant>,
+    failures: u64,
+}
+
+impl Complaint {
+    /// The number of failures since the last line, where another line is due.
+    fn due(&mut self, now: Instant) -> Option<u64> {
+        self.failures += 1;
+        if self.last.is_some_and(|last| now < last + LOG_INTERVAL) {
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.failures))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::drain::StopTrigger;
+    use crate::net::listen::{ListenOptions, bind};
+
+    #[tokio::test]
+    async fn hands_over_prepared_connections_until_the_stop() {
+        check(bind("[::]:0".parse().unwrap(), &ListenOptions::default()).unwrap()).await;
+        let plain = std::net::TcpListener::bind("[::]:0").unwrap();
+        plain.set_nonblocking(true).unwrap();
+        check(plain).await;
+    }
+
+    async fn check(listener: std::net::TcpListener) {
+        let port = listener.local_addr().unwrap().port();
+        let (trigger, stop) = StopTrigger::new();
+        let (sender, mut accepted) = tokio::sync::mpsc::unbounded_channel();
+        let serving =
+            tokio::spawn(accept_loop(TcpListener::from_std(listener).unwrap(), stop, move |stream, peer| {
+                sender.send((stream, peer)).unwrap();
+            }));
+        let client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let (stream, peer) = accepted.recv().await.unwrap();
+        assert_eq!(peer, client.local_addr().unwrap(), "not [::ffff:127.0.0.1]");
+        assert!(stream.nodelay().unwrap());
+        trigger.stop();
+        serving.await.unwrap();
+        assert!(accepted.recv().await.is_none());
+        assert!(TcpStream::connect(("127.0.0.1", port)).await.is_err(), "the listener is closed");
+    }
+
+    #[test]
+    fn exhaustion_backs_off_and_a_lost_connection_does_not() {
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM] {
+            assert!(!is_of_one_connection(&errno.into()), "{errno:?}");
+        }
+        for errno in [Errno::CONNABORTED, Errno::INTR, Errno::PROTO] {
+            assert!(is_of_one_connection(&errno.into()), "{errno:?}");
+        }
+    }
+
+    #[test]
+    fn one_line_an_interval() {
+        let mut complaint = Complaint::default();
+        let start = Instant::now();
+        assert_eq!(complaint.due(start), Some(1));
+        assert_eq!(complaint.due(start + BACK_OFF), None);
+        assert_eq!(complaint.due(start + LOG_INTERVAL), Some(2));
+    }
+}

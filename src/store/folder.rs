@@ -1,0 +1,244 @@
+//! A folder held open: names below it are reached through its descriptor and never through a link, so
+//! that whoever owns the state directory cannot lead root elsewhere.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
+
+use super::StoreError;
+
+/// Who may read, and who owns what is created.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Access {
+    /// The folder's group may read certificates and keys.
+    pub(super) group_reads: bool,
+    /// Set when root works for another user.
+    pub(super) owner: Option<Owner>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Owner {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct Folder {
+    fd: OwnedFd,
+    path: PathBuf,
+    access: Access,
+}
+
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+impl Folder {
+    /// Opens a folder by its path; the last component may be a link.
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+        let fd = rustix::fs::open(path, FOLDER, Mode::empty()).map_err(|e| StoreError::Io {
+            action: "open",
+            path: path.to_owned(),
+            source: e.into(),
+        })?;
+        Ok(Self { fd, path: path.to_owned(), access: Access::default() })
+    }
+
+    pub(super) fn with_access(mut self, access: Access) -> Self {
+        self.access = access;
+        self
+    }
+
+    /// The same folder, but what is created below it is the owner's alone.
+    pub(super) fn private(&self) -> PrivateFolder<'_> {
+        PrivateFolder(self)
+    }
+
+    pub(super) fn metadata(&self) -> Result<std::fs::Metadata, StoreError> {
+        let file = self.fd.try_clone().map(File::from).map_err(|e| self.failed("open", "", e))?;
+        file.metadata().map_err(|e| self.failed("examine", "", e))
+    }
+
+    /// An error about a name in this folder.
+    pub(super) fn failed(&self, action: &'static str, name: &str, source: io::Error) -> StoreError {
+        let path = if name.is_empty() { self.path.clone() } else { self.path.join(name) };
+        StoreError::Io { action, path, source }
+    }
+
+    /// The folder of that name, if it is there.
+    pub(super) fn existing(&self, name: &str) -> Result<Option<Self>, StoreError> {
+        match rustix::fs::openat(&self.fd, name, FOLDER | OFlags::NOFOLLOW, Mode::empty()) {
+            Ok(fd) => Ok(Some(Self { fd, path: self.path.join(name), access: self.access })),
+            Err(rustix::io::Errno::NOENT) => Ok(None),
+            Err(e) => Err(self.failed("open", name, e.into())),
+        }
+    }
+
+    /// The folder of that name, created with its final mode and owner if it is missing.
+    pub(super) fn subfolder(&self, name: &str) -> Result<Self, StoreError> {
+        self.subfolder_with(name, self.access)
+    }
+
+    fn subfolder_with(&self, name: &str, access: Access) -> Result<Self, StoreError> {
+        let mode = if access.group_reads { 0o750 } else { 0o700 };
+        let created = match rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(mode)) {
+            Ok(()) => true,
+            Err(rustix::io::Errno::EXIST) => false,
+            Err(e) => return Err(self.failed("create", name, e.into())),
+        };
+        let fd = rustix::fs::openat(&self.fd, name, FOLDER | OFlags::NOFOLLOW, Mode::empty())
+            .map_err(|e| self.failed("open", name, e.into()))?;
+        let folder = Self { fd, path: self.path.join(name), access };
+        if created {
+            folder.settle(folder.fd.as_fd(), mode).map_err(|e| self.failed("create", name, e))?;
+            self.sync()?;
+        }
+        Ok(folder)
+    }
+
+    /// Gives a new file or folder its final mode, whatever the umask, and its owner.
+    fn settle(&self, fd: impl AsFd, mode: u32) -> io::Result<()> {
+        rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode))?;
+        if let Some(Owner { uid, gid }) = self.access.owner {
+            rustix::fs::fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        }
+        Ok(())
+    }
+
+    /// Writes a new file and syncs it; the name must be free.
+    pub(super) fn create(&self, name: &str, content: &[u8]) -> Result<(), StoreError> {
+        let mode = if self.access.group_reads { 0o640 } else { 0o600 };
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let write = || -> io::Result<()> {
+            let fd = rustix::fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o600))?;
+            self.settle(&fd, mode)?;
+            let mut file = File::from(fd);
+            file.write_all(content)?;
+            file.sync_all()
+        };
+        write().map_err(|e| self.failed("write", name, e))
+    }
+
+    /// Puts a whole new file in the place of an old one.
+    pub(super) fn replace(&self, name: &str, content: &[u8]) -> Result<(), StoreError> {
+        let draft = format!(".{name}.draft");
+        self.unlink(&draft)?;
+        if let Err(e) = self.create(&draft, content).and_then(|()| self.rename(&draft, name)) {
+            // The first failure is the one to tell; the draft is removed before the next try as well.
+            let _ = self.unlink(&draft);
+            return Err(e);
+        }
+        self.sync()
+    }
+
+    /// Puts a symbolic link in the place of an old one.
+    pub(super) fn replace_link(&self, name: &str, target: &str) -> Result<(), StoreError> {
+        let draft = format!(".{name}.draft");
+        self.unlink(&draft)?;
+        rustix::fs::symlinkat(target, &self.fd, &draft)
+            .map_err(|e| self.failed("create", &draft, e.into()))?;
+        if let Some(Owner { uid, gid }) = self.access.owner {
+            let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+            rustix::fs::chownat(&self.fd, &draft, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|e| self.failed("hand over", &draft, e.into()))?;
+        }
+        self.rename(&draft, name)?;
+        self.sync()
+    }
+
+    pub(super) fn rename(&self, from: &str, to: &str) -> Result<(), StoreError> {
+        rustix::fs::renameat(&self.fd, from, &self.fd, to)
+            .map_err(|e| self.failed("put in place", to, e.into()))
+    }
+
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        rustix::fs::fsync(&self.fd).map_err(|e| self.failed("sync", "", e.into()))
+    }
+
+    fn unlink(&self, name: &str) -> Result<(), StoreError> {
+        match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+            Err(e) => Err(self.failed("remove", name, e.into())),
+        }
+    }
+
+    /// Removes a folder and the files in it; nothing is done where it is missing.
+    pub(super) fn remove_tree(&self, name: &str) -> Result<(), StoreError> {
+        let Some(folder) = self.existing(name)? else { return Ok(()) };
+        for entry in folder.names()? {
+            folder.unlink(&entry)?;
+        }
+        rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)
+            .map_err(|e| self.failed("remove", name, e.into()))
+    }
+
+    /// The text of a regular file of at most `limit` bytes, if it is there.
+    pub(super) fn read(&self, name: &str, limit: u64) -> Result<Option<String>, StoreError> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd = match rustix::fs::openat(&self.fd, name, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(rustix::io::Errno::NOENT) => return Ok(None),
+            Err(e) => return Err(self.failed("open", name, e.into())),
+        };
+        let stat = rustix::fs::fstat(&fd).map_err(|e| self.failed("examine", name, e.into()))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(self.failed("read", name, io::Error::other("it is not a regular file")));
+        }
+        let mut text = String::new();
+        let read = File::from(fd).take(limit + 1).read_to_string(&mut text);
+        match read {
+            Ok(n) if n as u64 > limit => {
+                Err(self.failed("read", name, io::Error::other(format!("it is larger than {limit} bytes"))))
+            }
+            Ok(_) => Ok(Some(text)),
+            Err(e) => Err(self.failed("read", name, e)),
+        }
+    }
+
+    /// Where a symbolic link leads, if it is there.
+    pub(super) fn read_link(&self, name: &str) -> Result<Option<String>, StoreError> {
+        match rustix::fs::readlinkat(&self.fd, name, Vec::new()) {
+            Ok(target) => Ok(Some(target.to_string_lossy().into_owned())),
+            Err(rustix::io::Errno::NOENT) => Ok(None),
+            Err(e) => Err(self.failed("read the link", name, e.into())),
+        }
+    }
+
+    /// The file that is locked; it stays when the lock is released.
+    pub(super) fn open_lock(&self, name: &str) -> Result<File, StoreError> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let open = || -> io::Result<File> {
+            let fd = rustix::fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o600))?;
+            if let Some(Owner { uid, gid }) = self.access.owner {
+                rustix::fs::fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+            }
+            Ok(File::from(fd))
+        };
+        open().map_err(|e| self.failed("open", name, e))
+    }
+
+    /// The names in this folder, in no order.
+    pub(super) fn names(&self) -> Result<Vec<String>, StoreError> {
+        let list = || -> io::Result<Vec<String>> {
+            let mut names = Vec::new();
+            for entry in rustix::fs::Dir::read_from(&self.fd)? {
+                let name = entry?.file_name().to_string_lossy().into_owned();
+                if name != "." && name != ".." {
+                    names.push(name);
+                }
+            }
+            Ok(names)
+        };
+        list().map_err(|e| self.failed("list", "", e))
+    }
+}
+
+/// A view of a folder whose new children no group may read.
+pub(super) struct PrivateFolder<'a>(&'a Folder);
+
+impl PrivateFolder<'_> {
+    pub(super) fn subfolder(&self, name: &str) -> Result<Folder, StoreError> {
+        self.0.subfolder_with(name, Access { group_reads: false, owner: self.0.access.owner })
+    }
+}
