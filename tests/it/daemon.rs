@@ -100,7 +100,7 @@ fn renew_goes_through_the_daemon_and_the_front_swaps() {
 
     let idle = setup.renew(&bed).expect_code(0);
     assert!(idle.text().contains("nothing to do"), "{}", idle.text());
-    let unknown = setup.command(&bed, &["renew", "other.example.test"]).expect_code(2);
+    let unknown = setup.command(&bed, &["renew", "other.example.test"]).expect_code(1);
     assert!(unknown.text().contains("other.example.test"), "{}", unknown.text());
 }
 
@@ -114,7 +114,7 @@ fn a_failed_renewal_changes_nothing_that_is_served() {
     let told = setup.command(&bed, &["renew", "--force"]).expect_code(1);
     assert!(told.text().contains("cannot reach localhost"), "{}", told.text());
     assert_eq!(served_leaf(setup.front, NAME).unwrap(), first);
-    let status = setup.command(&bed, &["status"]).expect_code(0);
+    let status = setup.command(&bed, &["status"]).expect_code(1);
     assert!(status.text().contains("cannot reach localhost"), "{}", status.text());
 }
 

@@ -9,6 +9,12 @@ use super::Bed;
 /// Listens on a new port and has every connection served by `answer`, which gets the request's head.
 pub(crate) fn start(bed: &Bed, answer: impl Fn(String, TcpStream) + Clone + Send + 'static) -> u16 {
     let port = bed.port();
+    start_on(port, answer);
+    port
+}
+
+/// As [`start`], on a port that is claimed already.
+pub(crate) fn start_on(port: u16, answer: impl Fn(String, TcpStream) + Clone + Send + 'static) {
     let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
@@ -23,7 +29,6 @@ pub(crate) fn start(bed: &Bed, answer: impl Fn(String, TcpStream) + Clone + Send
             });
         }
     });
-    port
 }
 
 /// Reads until the other side closes.
