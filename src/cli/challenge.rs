@@ -47,7 +47,7 @@ pub(super) fn run(arguments: &Arguments, command: &ChallengeCommand) -> Result<u
                 daemon.challenge(Method::PUT, token, body.into()).await?;
             }
             ChallengeCommand::Remove { token } => {
-                daemon.challenge(Method::DELETE, token, bytes::Bytes::new()).await?
+                daemon.challenge(Method::DELETE, token, bytes::Bytes::new()).await?;
             }
             ChallengeCommand::List => {
                 for token in daemon.challenges().await? {
