@@ -34,9 +34,10 @@ struct Arguments {
     /// How log lines look
     #[arg(long, value_name = "FORMAT", global = true, default_value = "text")]
     log_format: log::Format,
-    /// error, warn, info, debug or trace; also per module, as in `info,wicketgate::gate=debug`
-    #[arg(long, value_name = "LEVEL", global = true, default_value = "info")]
-    log_level: String,
+    /// error, warn, info, debug or trace, also per module, as in `info,wicketgate::gate=debug` [default:
+    /// info for `run`, warn for all else]
+    #[arg(long, value_name = "LEVEL", global = true)]
+    log_level: Option<String>,
     #[command(flatten)]
     flags: Flags,
     #[command(subcommand)]

@@ -7,15 +7,15 @@
 //! binding, pre-authorization, key rollover, revocation, renewal information.
 //!
 //! # Map
-//! - [`ca`]: the protocol, pure: a request and the time in, a [`reply`] and an action out
-//! - [`server`]: TLS, HTTP and time limits; performs the actions
-//! - [`jws`], [`jwk`], [`nonces`]: who asks, and whether it is a replay
-//! - [`request`], [`csr`]: what may be asked for
-//! - [`state`], [`order`]: what is remembered, and how it moves on
-//! - [`validate`]: http-01, by a real request to the gate
-//! - [`authority`], [`profile`]: keys, certificates, lifetimes
-//! - [`documents`], [`problem`]: JSON out
-//! - [`faults`]: what tests let go wrong
+//! - `ca`: the protocol, pure: a request and the time in, a `reply` and an action out
+//! - `server`: TLS, HTTP and time limits; performs the actions
+//! - `jws`, `jwk`, `nonces`: who asks, and whether it is a replay
+//! - `request`, `csr`: what may be asked for
+//! - `state`, `order`: what is remembered, and how it moves on
+//! - `validate`: http-01, by a real request to the gate
+//! - `authority`, `profile`: keys, certificates, lifetimes
+//! - `documents`, `problem`: JSON out
+//! - `faults`: what tests let go wrong
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};

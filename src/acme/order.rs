@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use instant_acme::{AuthorizationStatus, ChallengeStatus, ChallengeType, NewOrder, Order, OrderStatus};
-use serde::{Deserialize, Serialize};
 
 use super::key::{self, KeyAndRequest};
 use super::poll;
@@ -33,8 +32,7 @@ pub struct OrderRequest {
 }
 
 /// A step of an order, told as it happens.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// The order is made; so many of its identifiers must be proven.
     Ordered {

@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
-use super::Failure;
+use super::{Arguments, Failure};
 use crate::clock;
 
 /// How log lines look.
@@ -20,15 +20,16 @@ pub(super) enum Format {
     Json,
 }
 
-/// Starts logging to standard error.
-pub(super) fn start(format: Format, level: &str) -> Result<(), Failure> {
+/// Starts logging to standard error, at the level of the arguments or the usual one.
+pub(super) fn start(arguments: &Arguments, usual: &str) -> Result<(), Failure> {
+    let level = arguments.log_level.as_deref().unwrap_or(usual);
     let filter = EnvFilter::try_new(level).map_err(|e| {
         Failure::new(2, format!("--log-level {level}: {e}; use error, warn, info, debug or trace"))
     })?;
     let ansi = std::io::stderr().is_terminal();
     let lines =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi);
-    match format {
+    match arguments.log_format {
         Format::Json => lines.json().flatten_event(true).with_timer(Utc).init(),
         // The journal keeps the time itself.
         Format::Text if std::env::var_os("JOURNAL_STREAM").is_some() => {

@@ -11,7 +11,7 @@ use crate::deploy::helper;
 
 pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let config = arguments.load()?;
-    log::start(arguments.log_format, &arguments.log_level)?;
+    log::start(arguments, "info")?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }

@@ -25,9 +25,11 @@ use super::nonces::Nonces;
 use super::order::{OrderStatus, Progress};
 use super::problem::{Problem, ProblemType};
 use super::reply::Reply;
-use super::request::{OrderRequest, contacts};
+use super::request::OrderRequest;
 use super::state::{Limits, State};
 use super::validate::Attempt;
+
+mod accounts;
 
 /// How many nonces may be outstanding.
 const NONCES: usize = 10_000;
@@ -201,7 +203,7 @@ impl Ca {
         let reply = match route {
             Route::NewOrder => self.new_order(account, payload, now)?,
             Route::Finalize(order) => return self.finalize(order, account, payload, now),
-            Route::Challenge(number) => return self.challenge(number, account, payload, now),
+            Route::Challenge(number) => return self.challenge(number, account, &payload, now),
             Route::Account(number) => self.account(number, account, payload)?,
             Route::Authorization(number) => self.authorization(number, account, payload, now)?,
             _ => {
@@ -210,74 +212,6 @@ impl Ca {
             }
         };
         Ok((reply, None))
-    }
-
-    /// RFC 8555 section 7.3
-    fn new_account(&mut self, key: AccountKey, payload: Payload, now: SystemTime) -> Result<Reply, Problem> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct NewAccount {
-            #[serde(default)]
-            contact: Vec<String>,
-            #[serde(default)]
-            terms_of_service_agreed: bool,
-            #[serde(default)]
-            only_return_existing: bool,
-        }
-        let request: NewAccount = read(payload.object()?)?;
-        let (status, number) = match self.state.account_of(&key) {
-            Some(number) => (StatusCode::OK, number),
-            None if request.only_return_existing => {
-                return Err(Problem::new(ProblemType::AccountDoesNotExist, "no account has this key"));
-            }
-            None if !request.terms_of_service_agreed => {
-                let problem = Problem::new(
-                    ProblemType::UserActionRequired,
-                    format!("the terms at {} must be agreed to", self.documents.url(Route::Terms)),
-                );
-                // RFC 8555 section 7.3.3
-                return Ok(
-                    Reply::problem(&problem).link(&self.documents.url(Route::Terms), "terms-of-service")
-                );
-            }
-            None => {
-                let contact = contacts(request.contact)?;
-                (StatusCode::CREATED, self.state.create_account(key, contact, now)?)
-            }
-        };
-        let account = self.state.account(number).ok_or_else(|| Problem::not_found("account"))?;
-        if !account.active {
-            return Err(denied("the account with this key is deactivated"));
-        }
-        Ok(Reply::json(status, &self.documents.account(number, account))
-            .location(&self.documents.url(Route::Account(number))))
-    }
-
-    /// RFC 8555 sections 7.3.2 and 7.3.6
-    fn account(&mut self, number: u64, caller: u64, payload: Payload) -> Result<Reply, Problem> {
-        #[derive(Deserialize)]
-        struct Update {
-            contact: Option<Vec<String>>,
-            status: Option<String>,
-        }
-        if number != caller {
-            return Err(denied("this is another account"));
-        }
-        let account = self.state.account_mut(number).ok_or_else(|| Problem::not_found("account"))?;
-        if let Payload::Object(value) = payload {
-            let update: Update = read(value)?;
-            match update.status.as_deref() {
-                None | Some("valid") => {}
-                Some("deactivated") => account.active = false,
-                Some(_) => {
-                    return Err(Problem::malformed("an account's status can be set to deactivated only"));
-                }
-            }
-            if let Some(contact) = update.contact {
-                account.contact = contacts(contact)?;
-            }
-        }
-        Ok(Reply::json(StatusCode::OK, &self.documents.account(number, account)))
     }
 
     /// RFC 8555 section 7.4
@@ -322,7 +256,7 @@ impl Ca {
         &mut self,
         number: u64,
         account: u64,
-        payload: Payload,
+        payload: &Payload,
         now: SystemTime,
     ) -> Result<Outcome, Problem> {
         let thumbprint = self
@@ -332,7 +266,7 @@ impl Ca {
             .ok_or_else(|| Problem::not_found("account"))?;
         let authorization = self.state.authorization(number, account)?;
         let expired = now >= authorization.expires;
-        let starts = payload != Payload::Get && authorization.proof.begin(expired);
+        let starts = *payload != Payload::Get && authorization.proof.begin(expired);
         let action = starts.then(|| Action::Validate {
             authorization: number,
             attempt: Attempt {

@@ -42,7 +42,7 @@ const MAX_CONNECTIONS: usize = 256;
 const MAX_BODY: usize = 64 * 1024;
 const MAX_HEADER: usize = 16 * 1024;
 
-const JOSE_PROBLEM: &str = "the body could not be read";
+const UNREADABLE: &str = "the body could not be read";
 
 /// What all connections share.
 #[derive(Clone)]
@@ -156,7 +156,7 @@ trait Closing: Future<Output = hyper::Result<()>> {
     fn close(self: Pin<&mut Self>);
 }
 
-impl<S: hyper::service::HttpService<Incoming, ResBody = Payload, Error = Infallible>> Closing
+impl<S: hyper::service::HttpService<Incoming, ResBody = AnswerBody, Error = Infallible>> Closing
     for http1::Connection<Io, S>
 {
     fn close(self: Pin<&mut Self>) {
@@ -166,7 +166,7 @@ impl<S: hyper::service::HttpService<Incoming, ResBody = Payload, Error = Infalli
 
 impl<S> Closing for http2::Connection<Io, S, TokioExecutor>
 where
-    S: hyper::service::HttpService<Incoming, ResBody = Payload, Error = Infallible>,
+    S: hyper::service::HttpService<Incoming, ResBody = AnswerBody, Error = Infallible>,
     S::Future: Send + 'static,
 {
     fn close(self: Pin<&mut Self>) {
@@ -218,7 +218,7 @@ impl Drop for Busy {
     }
 }
 
-async fn respond(shared: &Shared, request: Request<Incoming>) -> Response<Payload> {
+async fn respond(shared: &Shared, request: Request<Incoming>) -> Response<AnswerBody> {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     let body = match timeout(REQUEST_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
@@ -227,9 +227,9 @@ async fn respond(shared: &Shared, request: Request<Incoming>) -> Response<Payloa
             let problem = Problem::malformed(format!("the body has more than {MAX_BODY} bytes"));
             return http(Reply::problem(&problem.with_status(StatusCode::PAYLOAD_TOO_LARGE)));
         }
-        Ok(Err(_)) => return http(Reply::problem(&Problem::malformed(JOSE_PROBLEM))),
+        Ok(Err(_)) => return http(Reply::problem(&Problem::malformed(UNREADABLE))),
         Err(_) => {
-            let problem = Problem::malformed(JOSE_PROBLEM).with_status(StatusCode::REQUEST_TIMEOUT);
+            let problem = Problem::malformed(UNREADABLE).with_status(StatusCode::REQUEST_TIMEOUT);
             return http(Reply::problem(&problem));
         }
     };
@@ -273,34 +273,34 @@ fn perform(action: Action, mut shared: Shared) {
     });
 }
 
-fn http(reply: Reply) -> Response<Payload> {
-    let mut response = Response::new(Payload::Whole(reply.body));
+fn http(reply: Reply) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::Whole(reply.body));
     *response.status_mut() = reply.status;
     *response.headers_mut() = reply.headers;
     response
 }
 
-async fn faulty(fault: AnswerFault) -> Option<Response<Payload>> {
+async fn faulty(fault: AnswerFault) -> Option<Response<AnswerBody>> {
     let (content_type, body) = match fault {
         AnswerFault::None => return None,
         AnswerFault::Hang => return std::future::pending().await,
         AnswerFault::Redirect => {
-            let mut response = Response::new(Payload::Whole(Bytes::new()));
+            let mut response = Response::new(AnswerBody::Whole(Bytes::new()));
             *response.status_mut() = StatusCode::FOUND;
             let elsewhere = HeaderValue::from_static("https://elsewhere.invalid/directory");
             response.headers_mut().insert(LOCATION, elsewhere);
             return Some(response);
         }
         AnswerFault::Garbage => {
-            ("application/json", Payload::Whole(Bytes::from_static(b"\x00\xff{\"\xc3\x28garbage\x1b[31m")))
+            ("application/json", AnswerBody::Whole(Bytes::from_static(b"\x00\xff{\"\xc3\x28garbage\x1b[31m")))
         }
         AnswerFault::Html => (
             "text/html",
-            Payload::Whole(Bytes::from_static(
+            AnswerBody::Whole(Bytes::from_static(
                 b"<!DOCTYPE html><title>Sign in</title><p>Please sign in to use this network.\n",
             )),
         ),
-        AnswerFault::Endless => ("application/json", Payload::Endless),
+        AnswerFault::Endless => ("application/json", AnswerBody::Endless),
     };
     let mut response = Response::new(body);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -308,13 +308,13 @@ async fn faulty(fault: AnswerFault) -> Option<Response<Payload>> {
 }
 
 /// An answer's body.
-enum Payload {
+enum AnswerBody {
     Whole(Bytes),
     /// A fault: spaces for ever, which JSON allows.
     Endless,
 }
 
-impl Body for Payload {
+impl Body for AnswerBody {
     type Data = Bytes;
     type Error = Infallible;
 

@@ -15,7 +15,7 @@ use super::issuer::{Desk, IssuerError};
 use super::lineages::{Lineages, stamp};
 use super::report::{CertificateStatus, Event, What};
 use super::schedule::{self, Decision};
-use crate::acme::{AcmeError, OrderRequest, Verdict};
+use crate::acme::{AcmeError, OrderRequest, Step, Verdict};
 use crate::certificate::Certificate;
 use crate::challenge::ChallengeTable;
 use crate::clock;
@@ -323,7 +323,7 @@ impl Keeper {
             key_type: request.key_type,
             profile: request.profile.clone(),
         };
-        let steps = |step| tell(What::Step(step));
+        let steps = |step: Step| tell(What::Step(step.to_string()));
         let mut session = self.desk.session(&config, &self.store).await?;
         let door = self.door.open()?;
         let certificate = match session.obtain(&order, &self.table, &steps).await {

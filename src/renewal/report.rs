@@ -5,7 +5,6 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::acme::Step;
 use crate::hostname::Identifier;
 use crate::store::Version;
 
@@ -38,8 +37,8 @@ pub enum What {
     },
     /// An order begins, for this reason.
     Due(String),
-    /// A step of the order.
-    Step(Step),
+    /// A step of the order, in words.
+    Step(String),
     /// A certificate was obtained, proven, stored and is served by the front, where there is one.
     Obtained {
         /// Its version in the store.
@@ -95,7 +94,7 @@ impl fmt::Display for What {
                 minute(*retry_at)
             ),
             Self::Due(reason) => write!(f, "due: {reason}"),
-            Self::Step(step) => step.fmt(f),
+            Self::Step(step) => f.write_str(step),
             Self::Obtained { identifiers, not_after, renews_at, .. } => write!(
                 f,
                 "obtained a certificate for {}, valid until {}, to be renewed at {}",

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 /// The levels of src/lib.rs, from the top: a module imports from lower levels only.
 const LEVELS: &[&[&str]] = &[
     &["cli", "daemon"],
-    &["admin", "renewal"],
+    &["admin"],
+    &["renewal"],
     &["acme", "deploy", "front", "gate", "rehearsal", "store"],
     &["net"],
     &["config"],
@@ -165,7 +166,8 @@ fn the_shape_of_files_stays_in_config_and_store() {
     let wrong: Vec<_> = users
         .into_iter()
         .filter(|file| {
-            !["config", "store", "hostname", "admin", "rehearsal", "deploy"].contains(&module(file))
+            !["config", "store", "hostname", "admin", "renewal", "rehearsal", "deploy"]
+                .contains(&module(file))
         })
         .collect();
     assert!(wrong.is_empty(), "files outside of config and store read serialized text: {wrong:?}");

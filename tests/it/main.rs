@@ -15,5 +15,6 @@ mod fences;
 mod gate;
 mod nginx;
 mod pebble;
+mod rehearsal;
 mod renew;
 mod store;

@@ -74,8 +74,8 @@ impl Session {
         session
     }
 
-    fn ask(&mut self, method: Method, path: &str, content_type: Option<&str>, body: &[u8]) -> Answer {
-        let (reply, action) = self.ca.handle(Ask { method: &method, path, content_type, body }, self.now);
+    fn ask(&mut self, method: &Method, path: &str, content_type: Option<&str>, body: &[u8]) -> Answer {
+        let (reply, action) = self.ca.handle(Ask { method, path, content_type, body }, self.now);
         Answer {
             status: reply.status.as_u16(),
             body: serde_json::from_slice(&reply.body).unwrap_or(Value::Null),
@@ -86,7 +86,7 @@ impl Session {
     }
 
     fn nonce(&mut self) -> String {
-        let answer = self.ask(Method::HEAD, "/new-nonce", None, b"");
+        let answer = self.ask(&Method::HEAD, "/new-nonce", None, b"");
         answer.header("replay-nonce").to_owned()
     }
 
@@ -101,7 +101,7 @@ impl Session {
 
     fn send(&mut self, path: &str, protected: &Value, payload: &str) -> Answer {
         let body = self.client.sign(protected, payload);
-        self.ask(Method::POST, path, Some("application/jose+json"), &body)
+        self.ask(&Method::POST, path, Some("application/jose+json"), &body)
     }
 
     fn post(&mut self, path: &str, payload: &str) -> Answer {
@@ -153,22 +153,22 @@ fn csr(names: &[&str], key: &KeyPair) -> String {
 #[test]
 fn the_directory_names_what_there_is() {
     let mut session = Session::new(Faults::default());
-    let answer = session.ask(Method::GET, "/directory", None, b"");
+    let answer = session.ask(&Method::GET, "/directory", None, b"");
     assert_eq!(answer.status, 200);
     assert_eq!(answer.body["newOrder"], format!("{BASE}/new-order"));
     assert_eq!(answer.body["meta"]["profiles"]["minutes"], "3 minutes, to watch a renewal");
     assert_eq!(answer.body["meta"]["termsOfService"], format!("{BASE}/terms"));
     assert_eq!(answer.body.get("revokeCert"), None);
     assert!(answer.links().is_empty());
-    let terms = session.ask(Method::GET, "/terms", None, b"");
+    let terms = session.ask(&Method::GET, "/terms", None, b"");
     assert!(terms.text.contains("tests only"), "{}", terms.text);
 }
 
 #[test]
 fn nonces_come_by_head_and_get() {
     let mut session = Session::new(Faults::default());
-    let head = session.ask(Method::HEAD, "/new-nonce", None, b"");
-    let get = session.ask(Method::GET, "/new-nonce", None, b"");
+    let head = session.ask(&Method::HEAD, "/new-nonce", None, b"");
+    let get = session.ask(&Method::GET, "/new-nonce", None, b"");
     assert_eq!((head.status, get.status), (200, 204));
     assert_ne!(head.header("replay-nonce"), get.header("replay-nonce"));
     assert!(!get.header("replay-nonce").is_empty());
@@ -190,12 +190,12 @@ fn wrong_methods_paths_and_types_are_told() {
         (Method::POST, "/new-order", Some("application/json"), 415),
         (Method::POST, "/new-order", Some("application/jose+json"), 400),
     ] {
-        let answer = session.ask(method.clone(), path, content_type, b"");
+        let answer = session.ask(&method, path, content_type, b"");
         assert_eq!(answer.status, status, "{method} {path}");
         assert_eq!(answer.error(), "malformed", "{method} {path}");
         assert_eq!(answer.header("content-type"), "application/problem+json");
     }
-    let refused = session.ask(Method::GET, "/new-order", None, b"");
+    let refused = session.ask(&Method::GET, "/new-order", None, b"");
     assert_eq!(refused.header("allow"), "POST");
     assert_eq!(session.get("/order/999").status, 404);
 }
@@ -227,7 +227,7 @@ fn a_request_without_the_key_does_not_use_up_a_nonce() {
     let mut session = Session::with_account(Faults::default());
     let protected = session.protected("/new-order");
     let forged = Client::new().sign(&protected, "{}");
-    let refused = session.ask(Method::POST, "/new-order", Some("application/jose+json"), &forged);
+    let refused = session.ask(&Method::POST, "/new-order", Some("application/jose+json"), &forged);
     assert_eq!(refused.error(), "malformed");
     let order = r#"{"identifiers":[{"type":"dns","value":"a.example"}]}"#;
     assert_eq!(session.send("/new-order", &protected, order).status, 201);
@@ -292,6 +292,9 @@ fn an_account_is_updated_and_deactivated() {
     assert_eq!(session.post(&account, &update).body["contact"], json!(["mailto:new@example.net"]));
     assert_eq!(session.get(&account).body["contact"], json!(["mailto:new@example.net"]));
     assert_eq!(session.post(&account, r#"{"status":"revoked"}"#).error(), "malformed");
+    let half_wrong = json!({ "status": "deactivated", "contact": ["tel:1"] }).to_string();
+    assert_eq!(session.post(&account, &half_wrong).error(), "unsupportedContact");
+    assert_eq!(session.get(&account).body["status"], "valid");
     assert_eq!(session.post(&account, r#"{"status":"deactivated"}"#).body["status"], "deactivated");
     let late = session.get(&account);
     assert_eq!((late.status, late.error()), (401, "unauthorized"));
