@@ -270,8 +270,3 @@ pub struct Admin {
     /// The unix socket.
     pub socket: PathBuf,
 }
-
-/// (being built)
-#[derive(Debug, thiserror::Error)]
-#[error("x")]
-pub struct ConfigError;

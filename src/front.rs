@@ -1,13 +1,131 @@
-//! (being built)
-/// (being built)
-pub mod resolver {
-    /// (being built)
-    #[derive(Debug, Clone)]
-    pub struct CertificateResolver;
-    impl CertificateResolver {
-        /// (being built)
-        pub fn install(&self, _: &str, _: &crate::certificate::Certificate) {}
-        /// (being built)
-        pub fn remove(&self, _: &str) {}
+//! The TLS front: it ends TLS, routes by host, and passes requests on to the application.
+//!
+//! Each front thread runs a current-thread runtime with listeners and an upstream pool of its own;
+//! what they share is a [`FrontState`], and no reader of it ever waits.
+
+mod connection;
+mod deadline;
+mod demo;
+pub mod headers;
+mod proxy;
+pub mod resolver;
+pub mod routes;
+mod thread;
+mod tls;
+mod tunnel;
+mod upstream;
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Guard};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpListener;
+use tokio::task::spawn_local;
+use tokio::time::{interval, timeout};
+
+pub use self::resolver::CertificateResolver;
+use self::routes::Routes;
+use self::thread::Thread;
+use crate::config::Front;
+use crate::net::accept::accept_loop;
+use crate::net::drain::Stop;
+use crate::net::limits::Connections;
+
+/// How often kept upstream connections are looked after.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What all front threads share.
+#[derive(Debug)]
+pub struct FrontState {
+    resolver: CertificateResolver,
+    routes: ArcSwap<Routes>,
+}
+
+impl FrontState {
+    /// The state for a configuration.
+    pub fn new(resolver: CertificateResolver, front: &Front) -> Self {
+        resolver.set_default(front.default_certificate.as_deref());
+        Self { resolver, routes: ArcSwap::from_pointee(Routes::new(front)) }
+    }
+
+    /// The certificates.
+    pub fn resolver(&self) -> &CertificateResolver {
+        &self.resolver
+    }
+
+    /// Follows a changed configuration: routes at the next request, deadlines at the next connection.
+    /// Listeners, threads and the connection cap stay as they are.
+    pub fn reload(&self, front: &Front) {
+        self.resolver.set_default(front.default_certificate.as_deref());
+        self.routes.store(Arc::new(Routes::new(front)));
+    }
+
+    fn routes(&self) -> Guard<Arc<Routes>> {
+        self.routes.load()
+    }
+}
+
+/// Serves until `stop`, and then for at most `grace` what is open still. Must run inside a `LocalSet`
+/// on a current-thread runtime.
+///
+/// `max_connections` is this thread's share of the cap.
+///
+/// # Errors
+/// A listener can't be handed to the runtime.
+pub async fn serve(
+    listeners: Vec<std::net::TcpListener>,
+    state: Arc<FrontState>,
+    max_connections: usize,
+    stop: Stop,
+    grace: Duration,
+) -> io::Result<()> {
+    let thread = Rc::new(Thread::new(state));
+    let connections = Connections::new(max_connections);
+    let mut loops = Vec::new();
+    for listener in listeners {
+        listener.set_nonblocking(true)?;
+        find_dead_peers(&listener);
+        let listener = TcpListener::from_std(listener)?;
+        let (thread, connections) = (thread.clone(), connections.clone());
+        loops.push(spawn_local(accept_loop(listener, stop.clone(), move |tcp, peer| {
+            let admission = connections.admit();
+            spawn_local(connection::serve(thread.clone(), tcp, peer.ip(), admission));
+        })));
+    }
+    let pools = thread.pools.clone();
+    let pruning = spawn_local(async move {
+        let mut ticks = interval(PRUNE_INTERVAL);
+        loop {
+            ticks.tick().await;
+            pools.prune();
+        }
+    });
+    for accepting in loops {
+        if let Err(error) = accepting.await {
+            tracing::error!(%error, "an accept loop ended before its time; this is a bug, please report it");
+        }
+    }
+    thread.watch.drain();
+    if timeout(grace, connections.drained()).await.is_err() {
+        tracing::info!(connections = connections.len(), "the grace time is over; closing what is open still");
+        thread.watch.end();
+        connections.drained().await;
+    }
+    pruning.abort();
+    Ok(())
+}
+
+/// A peer that vanished without a word is found within two minutes, whatever protocol was spoken; on
+/// Linux connections inherit this from their listener.
+fn find_dead_peers(listener: &std::net::TcpListener) {
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(15))
+        .with_retries(4);
+    if let Err(error) = SockRef::from(listener).set_tcp_keepalive(&keepalive) {
+        tracing::debug!(%error, "TCP keep-alive cannot be set");
     }
 }

@@ -139,8 +139,7 @@ impl Desk {
 
 async fn start_embedded(config: &Config, store: &Store) -> Result<EmbeddedCa, IssuerError> {
     let permitted = config.certificates.iter().flat_map(|c| c.identifiers.iter().cloned()).collect();
-    let settings = Settings { gate: reachable(config.gate.listen[0]), permitted, ..Settings::default() };
-    let ca = EmbeddedCa::start(settings).await?;
+    let ca = EmbeddedCa::start(Settings::new(reachable(config.gate.listen[0]), permitted)).await?;
     let mut roots = vec![ca.root_pem().trim_end().to_owned()];
     if let Some(before) = store.embedded_roots()? {
         roots.extend(unexpired(&before).into_iter().take(KEPT_ROOTS));

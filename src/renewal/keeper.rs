@@ -416,8 +416,10 @@ impl Keeper {
     }
 
     fn install(&self, name: &str, certificate: &Certificate) {
-        if let Some(resolver) = &self.served.resolver {
-            resolver.install(name, certificate);
+        if let Some(resolver) = &self.served.resolver
+            && let Err(e) = resolver.install(name, certificate)
+        {
+            tracing::error!(certificate = name, "the front cannot serve it: {e}");
         }
     }
 

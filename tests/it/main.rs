@@ -12,6 +12,7 @@ mod configs;
 mod daemon;
 mod demo;
 mod fences;
+mod gate;
 mod nginx;
 mod pebble;
 mod renew;

@@ -1,0 +1,345 @@
+//! One client's connection: handshake, then the protocol that was agreed on, under supervision.
+//!
+//! A connection has one timer, for all of its deadlines: for the handshake, for a request's header
+//! and idling, for a client that stopped taking what it asked for, for the farewell.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use hyper::service::Service;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_rustls::server::TlsStream;
+
+use super::deadline::Deadline;
+use super::headers::Provenance;
+use super::proxy::{self, Abandoned, ResponseBody};
+use super::resolver::Served;
+use super::thread::Thread;
+use super::tls::{self, HandshakeError, Secured};
+use super::tunnel::{self, End};
+use super::upstream::Switched;
+use crate::net::limits::{Admission, BusyGuard};
+
+/// A client that takes nothing of what it asked for has at least this long.
+const STALL: Duration = Duration::from_secs(60);
+
+/// How long a farewell may take.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// When the front stops, a connection that has just been opened may still send its request.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// What all requests of a connection share.
+pub(super) struct Client {
+    pub(super) thread: Rc<Thread>,
+    pub(super) address: IpAddr,
+    pub(super) served: Arc<Served>,
+    pub(super) session: Session,
+    admission: Admission,
+    provenance: RefCell<Option<Provenance>>,
+    /// Requests under way.
+    active: Cell<u32>,
+    /// Of their bodies, how many gave a piece and were not asked for the next one yet.
+    owed: Cell<u32>,
+    /// When one of these numbers last changed, or a piece went out.
+    changed: Cell<Instant>,
+    spoke: Cell<bool>,
+    task: RefCell<Option<Waker>>,
+    switched: RefCell<Option<(Switched, Underway)>>,
+}
+
+/// What was agreed on in the handshake.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Session {
+    pub(super) version: Option<rustls::ProtocolVersion>,
+    pub(super) suite: Option<rustls::CipherSuite>,
+    pub(super) group: Option<rustls::NamedGroup>,
+}
+
+impl Client {
+    /// Begins a request.
+    pub(super) fn begin(self: &Rc<Self>) -> Underway {
+        self.active.set(self.active.get() + 1);
+        self.changed.set(Instant::now());
+        self.spoke.set(true);
+        Underway { client: self.clone(), owed: false, _busy: self.admission.busy() }
+    }
+
+    /// What the upstream is told of this client; nearly always the same as the last time.
+    pub(super) fn provenance(&self, host: &[u8], value: impl FnOnce() -> HeaderValue) -> Provenance {
+        let mut last = self.provenance.borrow_mut();
+        let next = match &*last {
+            Some(last) if last.host.as_bytes() == host => return last.clone(),
+            Some(last) => last.with_host(self.address, &value()),
+            None => Provenance::new(self.address, &value()),
+        };
+        *last = Some(next.clone());
+        next
+    }
+
+    /// Lets the connection become a tunnel once the response has been sent.
+    pub(super) fn switch(&self, switched: Switched, underway: Underway) {
+        *self.switched.borrow_mut() = Some((switched, underway));
+    }
+}
+
+/// A request under way, until this is dropped.
+pub(super) struct Underway {
+    client: Rc<Client>,
+    owed: bool,
+    _busy: BusyGuard,
+}
+
+impl Underway {
+    /// A piece of the response has been handed out.
+    pub(super) fn gave(&mut self) {
+        self.client.changed.set(Instant::now());
+        if !std::mem::replace(&mut self.owed, true) {
+            self.client.owed.set(self.client.owed.get() + 1);
+        }
+    }
+
+    /// The next one has been asked for.
+    pub(super) fn asked(&mut self) {
+        if std::mem::replace(&mut self.owed, false) {
+            self.client.owed.set(self.client.owed.get() - 1);
+        }
+    }
+}
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        self.asked();
+        let client = &self.client;
+        client.changed.set(Instant::now());
+        client.active.set(client.active.get() - 1);
+        // A task of its own may have carried the request; the connection must set its deadline anew.
+        if client.active.get() == 0
+            && let Some(task) = &*client.task.borrow()
+        {
+            task.wake_by_ref();
+        }
+    }
+}
+
+/// Serves a connection until it is over.
+pub(super) async fn serve(thread: Rc<Thread>, tcp: TcpStream, peer: IpAddr, admission: Admission) {
+    let accepted = Instant::now();
+    let registered = thread.watch.register(poll_fn(|context| Poll::Ready(context.waker().clone())).await);
+    // Phases are boxed so that an idle connection holds no room for its handshake.
+    let secured = match Box::pin(secure(&thread, tcp, accepted, &admission)).await {
+        Some(Ok(secured)) => secured,
+        Some(Err(error)) => {
+            tracing::debug!(client = %peer, %error, "no handshake");
+            return;
+        }
+        None => return,
+    };
+    let Secured { stream, served } = secured;
+    let (_, tls) = stream.get_ref();
+    let session = Session {
+        version: tls.protocol_version(),
+        suite: tls.negotiated_cipher_suite().map(|suite| suite.suite()),
+        group: tls.negotiated_key_exchange_group().map(|group| group.name()),
+    };
+    let is_h2 = tls.alpn_protocol() == Some(b"h2");
+    let client = Rc::new(Client {
+        thread: thread.clone(),
+        address: peer,
+        served,
+        session,
+        admission,
+        provenance: RefCell::default(),
+        active: Cell::new(0),
+        owed: Cell::new(0),
+        changed: Cell::new(accepted),
+        spoke: Cell::new(false),
+        task: RefCell::new(None),
+        switched: RefCell::default(),
+    });
+    let supervisor = Supervisor::new(client.clone(), accepted);
+    let ended = if is_h2 {
+        *client.task.borrow_mut() = Some(registered.waker());
+        Box::pin(serve_h2(&client, stream, supervisor)).await
+    } else {
+        Box::pin(serve_h1(&client, stream, supervisor)).await
+    };
+    if let Err(error) = ended {
+        tracing::debug!(client = %peer, %error, "a connection broke off");
+    }
+}
+
+/// The handshake within its deadline; `None` if the connection has to go.
+async fn secure(
+    thread: &Thread,
+    tcp: TcpStream,
+    accepted: Instant,
+    admission: &Admission,
+) -> Option<Result<Secured, HandshakeError>> {
+    let limit = thread.state.routes().limits.handshake;
+    let mut deadline = Deadline::default();
+    let mut evicted = pin!(admission.evicted());
+    let mut handshake = pin!(tls::handshake(tcp, thread.state.resolver()));
+    poll_fn(|context| {
+        if let Poll::Ready(done) = handshake.as_mut().poll(context) {
+            return Poll::Ready(Some(done));
+        }
+        if thread.watch.is_over() || evicted.as_mut().poll(context).is_ready() {
+            return Poll::Ready(None);
+        }
+        deadline.poll(context, accepted + limit).map(|()| None)
+    })
+    .await
+}
+
+async fn serve_h1(
+    client: &Rc<Client>,
+    stream: TlsStream<TcpStream>,
+    mut supervisor: Supervisor,
+) -> hyper::Result<()> {
+    let service = Requests(client.clone());
+    let mut connection = client.thread.http1.serve_connection(TokioIo::new(stream), service);
+    let ended = poll_fn(|context| {
+        loop {
+            if let Poll::Ready(ended) = Pin::new(&mut connection).poll(context) {
+                return Poll::Ready(Some(ended));
+            }
+            match supervisor.poll(context) {
+                Poll::Ready(Step::WindDown) => Pin::new(&mut connection).graceful_shutdown(),
+                Poll::Ready(Step::Leave) => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await;
+    match ended {
+        Some(Err(error)) => return Err(error),
+        Some(Ok(())) => {}
+        None => return Ok(()),
+    }
+    let switched = client.switched.borrow_mut().take();
+    if let Some((switched, _underway)) = switched {
+        let parts = connection.into_parts();
+        let here = End { stream: parts.io.into_inner(), read: parts.read_buf };
+        let there = End { stream: switched.socket, read: switched.read };
+        // A box of its own: what HTTP needed is given back.
+        Box::pin(tunnel(client, here, there)).await;
+    }
+    Ok(())
+}
+
+async fn tunnel(client: &Client, here: End<TlsStream<TcpStream>>, there: End<super::upstream::Socket>) {
+    let mut copying = pin!(tunnel::copy(here, there, &client.thread.scratch));
+    let mut evicted = pin!(client.admission.evicted());
+    poll_fn(|context| {
+        if let Poll::Ready(ended) = copying.as_mut().poll(context) {
+            if let Err(error) = ended {
+                tracing::debug!(client = %client.address, %error, "an upgraded connection broke off");
+            }
+            return Poll::Ready(());
+        }
+        if client.thread.watch.is_over() {
+            return Poll::Ready(());
+        }
+        evicted.as_mut().poll(context)
+    })
+    .await;
+}
+
+async fn serve_h2(
+    client: &Rc<Client>,
+    stream: TlsStream<TcpStream>,
+    mut supervisor: Supervisor,
+) -> hyper::Result<()> {
+    let service = Requests(client.clone());
+    let mut connection = pin!(client.thread.http2.serve_connection(TokioIo::new(stream), service));
+    poll_fn(|context| {
+        loop {
+            if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+                return Poll::Ready(ended);
+            }
+            match supervisor.poll(context) {
+                Poll::Ready(Step::WindDown) => connection.as_mut().graceful_shutdown(),
+                Poll::Ready(Step::Leave) => return Poll::Ready(Ok(())),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await
+}
+
+struct Requests(Rc<Client>);
+
+impl Service<Request<Incoming>> for Requests {
+    type Response = Response<ResponseBody>;
+    type Error = Abandoned;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Abandoned>>>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        Box::pin(proxy::answer(self.0.clone(), request))
+    }
+}
+
+/// What a connection has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Say goodbye: what is under way is finished, nothing new begun.
+    WindDown,
+    /// Go, as it is.
+    Leave,
+}
+
+/// Watches over a connection's deadlines and the world outside.
+struct Supervisor {
+    client: Rc<Client>,
+    accepted: Instant,
+    idle: Duration,
+    deadline: Deadline,
+    /// Since when it is winding down.
+    farewell: Option<Instant>,
+}
+
+impl Supervisor {
+    fn new(client: Rc<Client>, accepted: Instant) -> Self {
+        let idle = client.thread.state.routes().limits.idle;
+        Self { client, accepted, idle, deadline: Deadline::default(), farewell: None }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Step> {
+        let client = &self.client;
+        if client.thread.watch.is_over() || pin!(client.admission.evicted()).as_mut().poll(context).is_ready()
+        {
+            return Poll::Ready(Step::Leave);
+        }
+        let draining = client.thread.watch.is_draining() && self.farewell.is_none();
+        if draining && (client.spoke.get() || self.accepted.elapsed() >= FRESH) {
+            self.farewell = Some(Instant::now());
+            return Poll::Ready(Step::WindDown);
+        }
+        let at = match (client.active.get(), client.owed.get(), self.farewell) {
+            (0, _, Some(since)) => since.max(client.changed.get()) + FAREWELL,
+            (0, _, None) if draining => self.accepted + FRESH,
+            (0, _, None) => client.changed.get() + self.idle,
+            (_, 0, _) => return Poll::Pending,
+            (..) => client.changed.get() + self.idle.max(STALL),
+        };
+        match self.deadline.poll(context, at) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(()) if client.active.get() == 0 && self.farewell.is_none() => {
+                self.farewell = Some(Instant::now());
+                Poll::Ready(Step::WindDown)
+            }
+            Poll::Ready(()) => Poll::Ready(Step::Leave),
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! From a request to its response: route it, clean its header, send it on, and say so where that fails.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::connection::{Client, Underway};
+use super::headers;
+use super::routes::requested_host;
+use super::upstream::body::{Download, Interrupted, Upload};
+use super::upstream::{self, Answer, Failure};
+use super::{demo, resolver::Served};
+use crate::config::Upstream;
+use crate::hostname::Identifier;
+
+/// The client left, and nobody is there to be answered.
+#[derive(Debug, thiserror::Error)]
+#[error("the client left in the middle of its request")]
+pub(super) struct Abandoned;
+
+/// Answers one request.
+pub(super) async fn answer(
+    client: Rc<Client>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Abandoned> {
+    let underway = client.begin();
+    let (mut parts, incoming) = request.into_parts();
+    let version = parts.version;
+    if parts.method == Method::CONNECT {
+        return Ok(page(StatusCode::NOT_IMPLEMENTED, "this is no forward proxy", underway));
+    }
+    let (provenance, upstream, limits) = match requested_host(version, &parts.uri, &parts.headers) {
+        Err(error) => {
+            tracing::debug!(client = %client.address, %error, "a request was refused");
+            return Ok(page(StatusCode::BAD_REQUEST, &error.to_string(), underway));
+        }
+        Ok(host) => {
+            let fallback =
+                if host.is_none() { own_host(&client.served) } else { HeaderValue::from_static("") };
+            let bytes = host.as_ref().map_or(fallback.as_bytes(), |host| host.as_bytes());
+            let routes = client.thread.state.routes();
+            let upstream = routes.find(bytes).clone();
+            let value = || host.and_then(|host| host.to_value()).unwrap_or_else(|| fallback.clone());
+            (client.provenance(bytes, value), upstream, routes.limits)
+        }
+    };
+    if *upstream == Upstream::Demo {
+        let text = demo::wants_text(parts.uri.path(), &parts.headers);
+        let now = crate::clock::now();
+        return Ok(demo::page(&client.served, &client.session, version, text, now)
+            .map(|text| ResponseBody::full(text, underway)));
+    }
+    let upload = Upload::new(incoming);
+    let upgrade = headers::wanted_upgrade(version, &parts.headers, !upload.is_empty());
+    let wants_upgrade = upgrade.is_some();
+    headers::forward_request(&mut parts.headers, version, upgrade, &provenance);
+    parts.uri = origin_form(parts.uri);
+    parts.version = Version::HTTP_11;
+    parts.extensions.clear();
+    let request = Request::from_parts(parts, upload);
+    match upstream::send(&client.thread.pools, &upstream, limits, request, wants_upgrade).await {
+        Ok(Answer::Response(mut response)) => {
+            let status = response.status();
+            headers::forward_response(response.headers_mut(), status, version);
+            *response.version_mut() = Version::HTTP_11;
+            Ok(response.map(|download| ResponseBody::download(download, underway)))
+        }
+        Ok(Answer::Switched(mut response, switched)) => {
+            let status = response.status();
+            headers::forward_response(response.headers_mut(), status, version);
+            client.switch(switched, underway);
+            Ok(response.map(|()| ResponseBody(Content::Full(None))))
+        }
+        Err(failure) => failed(&client, &upstream, &failure, underway),
+    }
+}
+
+fn failed(
+    client: &Client,
+    upstream: &Arc<Upstream>,
+    failure: &Failure,
+    underway: Underway,
+) -> Result<Response<ResponseBody>, Abandoned> {
+    let client_address = client.address;
+    if failure.is_upstreams() && client.thread.pools.may_warn(upstream) {
+        tracing::warn!(upstream = %Shown(upstream), client = %client_address, "the upstream {failure}");
+    } else {
+        tracing::debug!(upstream = %Shown(upstream), client = %client_address, %failure, "no answer");
+    }
+    let status = failure.status().ok_or(Abandoned)?;
+    let text = match status {
+        StatusCode::GATEWAY_TIMEOUT => "the application behind this server did not answer in time",
+        StatusCode::REQUEST_TIMEOUT => "the request did not arrive in time",
+        _ => "the application behind this server cannot be reached",
+    };
+    Ok(page(status, text, underway))
+}
+
+/// An upstream as the configuration writes it.
+struct Shown<'a>(&'a Upstream);
+
+impl std::fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Upstream::Tcp { host, port } if host.contains(':') => write!(f, "http://[{host}]:{port}"),
+            Upstream::Tcp { host, port } => write!(f, "http://{host}:{port}"),
+            Upstream::Unix(path) => write!(f, "unix:{}", path.display()),
+            Upstream::Demo => f.write_str("demo"),
+        }
+    }
+}
+
+/// What an HTTP/1.0 client that names no host gets: the first name of its certificate.
+fn own_host(served: &Served) -> HeaderValue {
+    let host = match served.identifiers.first() {
+        Some(Identifier::Dns(name)) => name.to_string(),
+        Some(Identifier::Ip(std::net::IpAddr::V6(ip))) => format!("[{ip}]"),
+        Some(Identifier::Ip(ip)) => ip.to_string(),
+        None => String::new(),
+    };
+    HeaderValue::try_from(host).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// RFC 9112 section 3.2.1.
+fn origin_form(uri: Uri) -> Uri {
+    if uri.scheme().is_none() && uri.authority().is_none() {
+        return uri;
+    }
+    Uri::from(uri.into_parts().path_and_query.unwrap_or(PathAndQuery::from_static("/")))
+}
+
+/// A page that says in plain words why there is no other one.
+fn page(status: StatusCode, text: &str, underway: Underway) -> Response<ResponseBody> {
+    let mut response =
+        Response::new(ResponseBody::full(Bytes::from(format!("{status}: {text}\n")), underway));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// What goes back to the client.
+pub(super) struct ResponseBody(Content);
+
+enum Content {
+    Full(Option<(Bytes, Underway)>),
+    Download(Download, Underway),
+    Done,
+}
+
+impl ResponseBody {
+    fn full(bytes: Bytes, underway: Underway) -> Self {
+        Self(Content::Full(Some((bytes, underway))))
+    }
+
+    fn download(download: Download, underway: Underway) -> Self {
+        Self(Content::Download(download, underway))
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Interrupted;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Interrupted>>> {
+        let this = self.get_mut();
+        match &mut this.0 {
+            Content::Full(full) => Poll::Ready(full.take().map(|(bytes, _)| Ok(Frame::data(bytes)))),
+            Content::Download(download, underway) => {
+                underway.asked();
+                let polled = Pin::new(download).poll_frame(context);
+                match &polled {
+                    Poll::Ready(Some(Ok(_))) => underway.gave(),
+                    Poll::Ready(Some(Err(error))) => tracing::debug!(%error, "a response was cut short"),
+                    _ => {}
+                }
+                if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
+                    this.0 = Content::Done;
+                }
+                polled
+            }
+            Content::Done => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Content::Full(full) => full.is_none(),
+            Content::Download(download, _) => download.is_end_stream(),
+            Content::Done => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Content::Full(full) => {
+                SizeHint::with_exact(full.as_ref().map_or(0, |(bytes, _)| bytes.len() as u64))
+            }
+            Content::Download(download, _) => download.size_hint(),
+            Content::Done => SizeHint::with_exact(0),
+        }
+    }
+}

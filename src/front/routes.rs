@@ -1,0 +1,286 @@
+//! Which upstream answers for which host, and how long everybody may take.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, Uri, Version, header};
+
+use crate::config::{Front, Upstream};
+
+/// `[front]` as a request needs it; a reload replaces it as a whole.
+#[derive(Debug)]
+pub struct Routes {
+    sites: HashMap<Box<str>, Arc<Upstream>>,
+    fallback: Arc<Upstream>,
+    /// How long everybody may take.
+    pub limits: Limits,
+}
+
+/// How long everybody may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// From a connection's start to the end of its TLS handshake.
+    pub handshake: Duration,
+    /// For a request's header, between two pieces of its body, and for keep-alive idling.
+    pub idle: Duration,
+    /// To connect to the upstream.
+    pub connect: Duration,
+    /// From a request's end to the response's header, and between two pieces of its body.
+    pub response: Duration,
+}
+
+impl Routes {
+    /// The routes of a configuration; equal upstreams share one pool.
+    pub fn new(front: &Front) -> Self {
+        let mut known: Vec<Arc<Upstream>> = Vec::new();
+        let mut share = |upstream: &Upstream| match known.iter().find(|u| ***u == *upstream) {
+            Some(known) => known.clone(),
+            None => {
+                let upstream = Arc::new(upstream.clone());
+                known.push(upstream.clone());
+                upstream
+            }
+        };
+        let fallback = share(&front.upstream);
+        let mut sites = HashMap::new();
+        for site in &front.sites {
+            let upstream = share(&site.upstream);
+            for name in &site.hostnames {
+                sites.insert(name.as_str().into(), upstream.clone());
+            }
+        }
+        let limits = Limits {
+            handshake: front.handshake_timeout,
+            idle: front.idle_timeout,
+            connect: front.connect_timeout,
+            response: front.response_timeout,
+        };
+        Self { sites, fallback, limits }
+    }
+
+    /// The upstream for a `Host` that [`requested_host`] let through; port, case and a trailing dot
+    /// make no difference.
+    pub fn find(&self, host: &[u8]) -> &Arc<Upstream> {
+        if self.sites.is_empty() {
+            return &self.fallback;
+        }
+        let mut buffer = [0; 253];
+        lower_case_name(host, &mut buffer).and_then(|name| self.sites.get(name)).unwrap_or(&self.fallback)
+    }
+}
+
+/// The name without port and trailing dot, in lower case; `None` if it is longer than names get.
+fn lower_case_name<'a>(host: &[u8], buffer: &'a mut [u8; 253]) -> Option<&'a str> {
+    let name = host.iter().rposition(|&b| b == b':').map_or(host, |colon| match host.last() {
+        Some(b']') => host,
+        _ => &host[..colon],
+    });
+    let name = name.strip_suffix(b".").unwrap_or(name);
+    let lower = buffer.get_mut(..name.len())?;
+    for (to, from) in lower.iter_mut().zip(name) {
+        *to = from.to_ascii_lowercase();
+    }
+    std::str::from_utf8(lower).ok()
+}
+
+/// Why a request has no host that it could be sent to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HostError {
+    /// RFC 9112 section 3.2: HTTP/1.1 requires it.
+    #[error("the request names no host")]
+    Missing,
+    /// RFC 9112 section 3.2, RFC 9113 section 8.3.1.
+    #[error("the request names more than one host")]
+    Several,
+    /// RFC 9112 section 3.2.
+    #[error("the request's host is no host")]
+    Malformed,
+}
+
+/// The host that a request is for, as it was received.
+///
+/// A target in absolute form overrules `Host` (RFC 9112 section 3.2.2); in HTTP/2 `:authority` must
+/// agree with it (RFC 9113 section 8.3.1). `None`: HTTP/1.0 without a host.
+pub fn requested_host<'a>(
+    version: Version,
+    uri: &'a Uri,
+    headers: &'a HeaderMap,
+) -> Result<Option<RequestedHost<'a>>, HostError> {
+    let mut fields = headers.get_all(header::HOST).iter();
+    let field = fields.next();
+    if fields.next().is_some() {
+        return Err(HostError::Several);
+    }
+    let host = match (uri.authority(), field) {
+        (Some(authority), Some(field)) if version == Version::HTTP_2 => {
+            if !field.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) {
+                return Err(HostError::Several);
+            }
+            RequestedHost::Authority(authority)
+        }
+        (Some(authority), _) => RequestedHost::Authority(authority),
+        (None, Some(field)) => RequestedHost::Field(field),
+        (None, None) if version == Version::HTTP_10 => return Ok(None),
+        (None, None) => return Err(HostError::Missing),
+    };
+    if is_host_and_port(host.as_bytes()) { Ok(Some(host)) } else { Err(HostError::Malformed) }
+}
+
+/// Where a request's host was found.
+#[derive(Debug, Clone, Copy)]
+pub enum RequestedHost<'a> {
+    /// In its target, or in `:authority`.
+    Authority(&'a Authority),
+    /// In its `Host` field.
+    Field(&'a HeaderValue),
+}
+
+impl RequestedHost<'_> {
+    /// As received.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Authority(authority) => authority.as_str().as_bytes(),
+            Self::Field(field) => field.as_bytes(),
+        }
+    }
+
+    /// As a field's value.
+    pub fn to_value(self) -> Option<HeaderValue> {
+        match self {
+            Self::Authority(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+            Self::Field(field) => Some(field.clone()),
+        }
+    }
+}
+
+/// `uri-host [ ":" port ]` (RFC 9110 section 7.2) of names and addresses as they are used: no user
+/// information, no percent-encoding.
+fn is_host_and_port(host: &[u8]) -> bool {
+    let (name, port) = if let Some(rest) = host.strip_prefix(b"[") {
+        let Some(end) = rest.iter().position(|&b| b == b']') else { return false };
+        let address = std::str::from_utf8(&rest[..end]).ok().and_then(|a| a.parse().ok());
+        let Some::<std::net::Ipv6Addr>(_) = address else { return false };
+        (&b"v6"[..], &rest[end + 1..])
+    } else {
+        let end = host.iter().position(|&b| b == b':').unwrap_or(host.len());
+        host.split_at(end)
+    };
+    let port_fits = match port.strip_prefix(b":") {
+        Some(digits) => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        None => port.is_empty(),
+    };
+    port_fits
+        && (1..=254).contains(&name.len())
+        && name.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::Site;
+
+    fn front() -> Front {
+        let tcp = |port| Upstream::Tcp { host: "127.0.0.1".to_owned(), port };
+        let site = |names: &[&str], port| Site {
+            hostnames: names.iter().map(|n| n.parse().unwrap()).collect(),
+            upstream: tcp(port),
+        };
+        Front {
+            listen: vec![],
+            upstream: tcp(1),
+            sites: vec![site(&["a.test", "b.test"], 2), site(&["c.test"], 1)],
+            default_certificate: None,
+            max_connections: 10,
+            threads: 1,
+            handshake_timeout: Duration::from_secs(1),
+            idle_timeout: Duration::from_secs(1),
+            connect_timeout: Duration::from_secs(1),
+            response_timeout: Duration::from_secs(1),
+        }
+    }
+
+    #[test]
+    fn a_site_by_its_name_else_the_default() {
+        let routes = Routes::new(&front());
+        let long = "a".repeat(400);
+        for (host, port) in [
+            ("a.test", 2),
+            ("A.Test.", 2),
+            ("b.test:8443", 2),
+            ("b.test.:8443", 2),
+            ("c.test", 1),
+            ("x.a.test", 1),
+            ("[2001:db8::1]:443", 1),
+            ("[2001:db8::1]", 1),
+            ("", 1),
+            (&long, 1),
+        ] {
+            let found = routes.find(host.as_bytes());
+            assert_eq!(**found, Upstream::Tcp { host: "127.0.0.1".to_owned(), port }, "{host}");
+        }
+        assert!(Arc::ptr_eq(routes.find(b"c.test"), routes.find(b"elsewhere.test")), "one pool");
+    }
+
+    #[test]
+    fn the_host_of_a_request() {
+        use HostError::{Malformed, Missing, Several};
+        let (one, two, zero) = (Version::HTTP_11, Version::HTTP_2, Version::HTTP_10);
+        for (version, uri, hosts, wanted) in [
+            (one, "/", &["a.test"][..], Ok(Some("a.test"))),
+            (one, "/", &["A.test:8443"], Ok(Some("A.test:8443"))),
+            (one, "/", &["a.test:"], Ok(Some("a.test:"))),
+            (one, "/", &["[2001:db8::1]:443"], Ok(Some("[2001:db8::1]:443"))),
+            (one, "/", &["192.0.2.1"], Ok(Some("192.0.2.1"))),
+            (one, "/", &["a_b.test"], Ok(Some("a_b.test"))),
+            (one, "/", &[], Err(Missing)),
+            (zero, "/", &[], Ok(None)),
+            (zero, "/", &["a.test"], Ok(Some("a.test"))),
+            (one, "/", &["a.test", "a.test"], Err(Several)),
+            (one, "https://b.test/", &["a.test"], Ok(Some("b.test"))),
+            (one, "https://u@b.test/", &["a.test"], Err(Malformed)),
+            (two, "https://b.test/", &[], Ok(Some("b.test"))),
+            (two, "https://b.test/", &["B.test"], Ok(Some("b.test"))),
+            (two, "https://b.test/", &["a.test"], Err(Several)),
+            (two, "/", &["a.test"], Ok(Some("a.test"))),
+            (two, "/", &[], Err(Missing)),
+            (one, "/", &[""], Err(Malformed)),
+            (one, "/", &["a b"], Err(Malformed)),
+            (one, "/", &["a.test/x"], Err(Malformed)),
+            (one, "/", &["a.test:8x"], Err(Malformed)),
+            (one, "/", &["a.test:123456"], Err(Malformed)),
+            (one, "/", &["a.test, b.test"], Err(Malformed)),
+            (one, "/", &["b\u{fc}cher.test"], Err(Malformed)),
+            (one, "/", &["[::1"], Err(Malformed)),
+            (one, "/", &["[zz]"], Err(Malformed)),
+            (one, "/", &["[::1]x"], Err(Malformed)),
+            (one, "/", &[":80"], Err(Malformed)),
+        ] {
+            let mut headers = HeaderMap::new();
+            for host in hosts {
+                headers.append(header::HOST, HeaderValue::from_bytes(host.as_bytes()).unwrap());
+            }
+            let uri: Uri = uri.parse().unwrap();
+            let found = requested_host(version, &uri, &headers)
+                .map(|host| host.map(|host| host.to_value().unwrap().to_str().unwrap().to_owned()));
+            assert_eq!(found, wanted.map(|host| host.map(str::to_owned)), "{version:?} {uri} {hosts:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_accepted_host_can_be_quoted_anywhere(host in "[ -~]{0,30}") {
+            if is_host_and_port(host.as_bytes()) {
+                prop_assert!(!host.contains([' ', '/', '@', ',', ';', '"', '\\', '%', '#', '?']), "{host}");
+            }
+        }
+
+        #[test]
+        fn any_host_finds_an_upstream(host in prop::collection::vec(any::<u8>(), 0..300)) {
+            Routes::new(&front()).find(&host);
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The way to the application: HTTP/1.1 over TCP or a unix socket, over connections that are kept.
+//!
+//! An upstream connection has no task of its own: whoever waits for its answer drives it. So a
+//! proxied request lives in one task from end to end, and an idle connection costs nothing but its
+//! socket.
+
+pub(super) mod body;
+mod link;
+mod socket;
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use tokio::time::Instant;
+
+use self::body::{Download, Upload};
+use self::link::Link;
+pub(super) use self::socket::Socket;
+use super::routes::Limits;
+use crate::config::Upstream;
+
+/// Idle connections are closed after this time; most applications do it after a minute or so.
+const IDLE_LIMIT: Duration = Duration::from_secs(50);
+
+/// A request that can't be sent twice goes over a connection that was used within this time, or a new
+/// one: the application can hardly be closing it at this very moment.
+const SURELY_OPEN: Duration = Duration::from_secs(1);
+
+/// Idle connections per upstream and thread.
+const IDLE_CAP: usize = 256;
+
+/// At most one warning about an upstream in this time.
+const WARN_INTERVAL: Duration = Duration::from_secs(10);
+
+/// One thread's idle connections, by upstream.
+#[derive(Default)]
+pub(super) struct Pools(RefCell<Vec<Pool>>);
+
+struct Pool {
+    upstream: Arc<Upstream>,
+    /// The one used last is at the back.
+    idle: VecDeque<Box<Link>>,
+    warned: Option<Instant>,
+}
+
+/// What came back.
+pub(super) enum Answer {
+    /// A response, its body still on the way.
+    Response(Response<Download>),
+    /// The upstream switches to the protocol that the request asked for.
+    Switched(Response<()>, Switched),
+}
+
+/// A connection that speaks another protocol now.
+pub(super) struct Switched {
+    pub(super) socket: Socket,
+    /// What it has said in it already.
+    pub(super) read: Bytes,
+}
+
+/// Why there is no response.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("cannot be reached: {0}")]
+    Connect(#[source] io::Error),
+    #[error("did not accept a connection within {0:?}")]
+    ConnectTimeout(Duration),
+    #[error("did not begin to answer within {0:?}")]
+    ResponseTimeout(Duration),
+    #[error("closed the connection before it had answered: {0}")]
+    Cut(#[source] hyper::Error),
+    #[error("closed the connection before it had answered")]
+    Closed,
+    #[error("answered with what is no HTTP: {0}")]
+    Unreadable(#[source] hyper::Error),
+    #[error("switched to another protocol unasked")]
+    Unasked,
+    #[error("the client's upload broke off")]
+    ClientGone,
+    #[error("the client's upload stood still for {0:?}")]
+    ClientStalled(Duration),
+}
+
+impl Failure {
+    /// What the client is told; nothing, if it is the one who left.
+    pub(super) fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Connect(_) | Self::Cut(_) | Self::Closed | Self::Unreadable(_) | Self::Unasked => {
+                Some(StatusCode::BAD_GATEWAY)
+            }
+            Self::ConnectTimeout(_) | Self::ResponseTimeout(_) => Some(StatusCode::GATEWAY_TIMEOUT),
+            Self::ClientStalled(_) => Some(StatusCode::REQUEST_TIMEOUT),
+            Self::ClientGone => None,
+        }
+    }
+
+    /// Whether the upstream is to blame.
+    pub(super) fn is_upstreams(&self) -> bool {
+        !matches!(self, Self::ClientGone | Self::ClientStalled(_))
+    }
+}
+
+/// Sends a request and waits for the response's header.
+///
+/// A request without a body that may be repeated (RFC 9110 section 9.2.2) is repeated once, on a new
+/// connection, if the kept one turns out to have been closed.
+pub(super) async fn send(
+    pools: &Rc<Pools>,
+    upstream: &Arc<Upstream>,
+    limits: Limits,
+    request: Request<Upload>,
+    wants_upgrade: bool,
+) -> Result<Answer, Failure> {
+    let repeatable = request.body().is_empty() && request.method().is_idempotent();
+    let max_idle = if repeatable { IDLE_LIMIT } else { SURELY_OPEN };
+    let kept = poll_fn(|context| Poll::Ready(pools.take(upstream, max_idle, context))).await;
+    let progress = request.body().progress();
+    let (mut link, spare) = match kept {
+        Some(link) => (link, repeatable.then(|| copy_of(&request))),
+        None => (Box::new(Link::connect(upstream, limits.connect).await?), None),
+    };
+    let mut outcome = link.exchange(request, progress.as_deref(), limits).await;
+    if let (Err(Failure::Cut(_) | Failure::Closed), Some(request)) = (&outcome, spare) {
+        *link = Link::connect(upstream, limits.connect).await?;
+        outcome = link.exchange(request, None, limits).await;
+    }
+    let response = outcome?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        if !wants_upgrade {
+            return Err(Failure::Unasked);
+        }
+        let (head, _) = response.into_parts();
+        let (socket, read) = link.into_socket();
+        return Ok(Answer::Switched(Response::from_parts(head, ()), Switched { socket, read }));
+    }
+    let uploaded = progress.is_none_or(|progress| progress.has_ended());
+    let (head, incoming) = response.into_parts();
+    let download = Download::new(incoming, link, uploaded, limits.response, pools, upstream);
+    Ok(Answer::Response(Response::from_parts(head, download)))
+}
+
+fn copy_of(request: &Request<Upload>) -> Request<Upload> {
+    let mut copy = Request::new(Upload::Empty);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}
+
+impl Pools {
+    /// The idle connection used last, if one is open still and was used within `max_idle`.
+    fn take(
+        &self,
+        upstream: &Arc<Upstream>,
+        max_idle: Duration,
+        context: &mut Context<'_>,
+    ) -> Option<Box<Link>> {
+        let mut pools = self.0.borrow_mut();
+        let pool = pools.iter_mut().find(|pool| pool.is_for(upstream))?;
+        let now = Instant::now();
+        while let Some(link) = pool.idle.back() {
+            if now.duration_since(link.idle_since) > max_idle {
+                return None;
+            }
+            let mut link = pool.idle.pop_back()?;
+            if link.is_usable(context) {
+                return Some(link);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection for later.
+    fn put(&self, upstream: &Arc<Upstream>, mut link: Box<Link>) {
+        link.idle_since = Instant::now();
+        self.with(upstream, |pool| {
+            pool.idle.push_back(link);
+            if pool.idle.len() > IDLE_CAP {
+                pool.idle.pop_front();
+            }
+        });
+    }
+
+    /// Closes what has been idle for too long or was closed by the other side.
+    pub(super) fn prune(&self) {
+        let now = Instant::now();
+        let mut context = Context::from_waker(Waker::noop());
+        for pool in self.0.borrow_mut().iter_mut() {
+            pool.idle.retain_mut(|link| {
+                now.duration_since(link.idle_since) <= IDLE_LIMIT && link.is_usable(&mut context)
+            });
+        }
+    }
+
+    /// Whether a warning about `upstream` is due.
+    pub(super) fn may_warn(&self, upstream: &Arc<Upstream>) -> bool {
+        let now = Instant::now();
+        self.with(upstream, |pool| {
+            let due = pool.warned.is_none_or(|last| now.duration_since(last) >= WARN_INTERVAL);
+            if due {
+                pool.warned = Some(now);
+            }
+            due
+        })
+    }
+
+    fn with<T>(&self, upstream: &Arc<Upstream>, act: impl FnOnce(&mut Pool) -> T) -> T {
+        let mut pools = self.0.borrow_mut();
+        let index = match pools.iter().position(|pool| pool.is_for(upstream)) {
+            Some(index) => index,
+            None => {
+                // A reload may have left some behind.
+                pools.retain(|pool| !pool.idle.is_empty());
+                pools.push(Pool { upstream: upstream.clone(), idle: VecDeque::new(), warned: None });
+                pools.len() - 1
+            }
+        };
+        act(&mut pools[index])
+    }
+}
+
+impl Pool {
+    fn is_for(&self, upstream: &Arc<Upstream>) -> bool {
+        Arc::ptr_eq(&self.upstream, upstream) || self.upstream == *upstream
+    }
+}
