@@ -69,6 +69,13 @@ impl AcmeError {
                 };
                 Self::new(action, verdict, inner.to_string())
             }
+            Error::Str(_) => Self::new(
+                action,
+                Verdict::Transient,
+                format!(
+                    "the CA's answer is not an ACME document ({error}): is the issuer's directory URL right"
+                ),
+            ),
             other => Self::new(action, Verdict::Transient, other.to_string()),
         }
     }

@@ -80,18 +80,38 @@ fn a_wrong_chain_is_never_served() {
 fn an_answer_that_is_none_is_shown_for_what_it_is() {
     needs!("openssl");
     let served = Served::new();
-    for path in ["/new-order", "/authorization/", "/challenge/", "/finalize/", "/certificate/"] {
-        for (answer, words) in [
-            (AnswerFault::Garbage, "directory URL right"),
-            (AnswerFault::Html, "directory URL right"),
-            (AnswerFault::Redirect, "redirects to"),
-            (AnswerFault::Endless, "more than 1048576 bytes"),
-        ] {
+    for path in ["/new-order", "/authorization/", "/finalize/", "/certificate/"] {
+        for (answer, words) in NO_ANSWERS {
             let answer_scope = AnswerScope::Path(path);
             served.fails(&Faults { answer, answer_scope, ..Faults::default() }, 1, &[words]);
         }
     }
     served.recovers();
+}
+
+/// What is no ACME answer, and what is said of it.
+const NO_ANSWERS: [(AnswerFault, &str); 4] = [
+    (AnswerFault::Garbage, "is the issuer's directory URL right"),
+    (AnswerFault::Html, "is the issuer's directory URL right"),
+    (AnswerFault::Redirect, "redirects to"),
+    (AnswerFault::Endless, "is the directory URL right"),
+];
+
+#[test]
+fn an_answer_to_a_challenge_that_is_none_ends_the_order() {
+    let bed = Bed::new();
+    let gate = bed.port();
+    let names = ["n0.example.test", "n1.example.test", "n2.example.test", "n3.example.test"];
+    let ca = FickleCa::start(&bed, gate, &names);
+    for ((answer, words), name) in NO_ANSWERS.into_iter().zip(names) {
+        // A name that was never proven, so that there is a challenge.
+        let mut setup = Setup::new(&bed, &ca.directory, &ca.root).certificate(&[name]).without_front();
+        setup.gate = gate;
+        ca.set(Faults { answer, answer_scope: AnswerScope::Path("/challenge/"), ..Faults::default() });
+        let ran = setup.renew(&bed).expect_code(1);
+        assert!(ran.text().contains(words), "{answer:?}: {}", ran.text());
+        assert!(!setup.live(name).exists());
+    }
 }
 
 #[test]
@@ -101,12 +121,7 @@ fn a_directory_that_is_none_is_shown_for_what_it_is() {
     let ca = FickleCa::start(&bed, gate, &[NAME]);
     let mut setup = Setup::new(&bed, &ca.directory, &ca.root).certificate(&[NAME]).without_front();
     setup.gate = gate;
-    for (answer, words) in [
-        (AnswerFault::Garbage, "is the issuer's directory URL right"),
-        (AnswerFault::Html, "is the issuer's directory URL right"),
-        (AnswerFault::Redirect, "redirects to"),
-        (AnswerFault::Endless, "is the directory URL right"),
-    ] {
+    for (answer, words) in NO_ANSWERS {
         ca.set(Faults { answer, ..Faults::default() });
         let ran = setup.command(&bed, &["renew", "--force"]).expect_code(1);
         assert!(ran.text().contains(words), "{answer:?}: {}", ran.text());

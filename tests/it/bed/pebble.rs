@@ -154,20 +154,18 @@ impl Pebble {
         bed.write("pebble-signing-root.pem", ran.stdout)
     }
 
-    /// How often its log, since the last start, contains the text.
-    pub(crate) fn count(&self, text: &str) -> usize {
-        let process = self.process.as_ref().expect("pebble runs");
-        process.lines().iter().filter(|line| line.contains(text)).count()
-    }
-
     /// How many orders it has taken since the last start.
     pub(crate) fn orders(&self) -> usize {
-        self.count("POST /order-plz")
+        self.process().lines().iter().filter(|line| line.contains("POST /order-plz")).count()
+    }
+
+    fn process(&self) -> &Process {
+        self.process.as_ref().expect("pebble runs")
     }
 
     /// How many accounts were made since the last start.
     pub(crate) fn accounts(&self) -> usize {
-        self.count("There are now")
+        self.process().lines().iter().filter(|line| line.ends_with(" accounts in memory")).count()
     }
 }
 

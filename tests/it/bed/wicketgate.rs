@@ -107,9 +107,11 @@ impl Setup {
         )
     }
 
-    /// Writes the file.
+    /// Writes the file, in one step: a daemon and its helper may be reading it.
     pub(crate) fn write(&self, bed: &Bed) -> PathBuf {
-        bed.write("wicketgate.toml", self.text())
+        let path = bed.path("wicketgate.toml");
+        fs::rename(bed.write("wicketgate.toml.new", self.text()), &path).unwrap();
+        path
     }
 
     /// Where a lineage's current files are.
