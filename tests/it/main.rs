@@ -15,6 +15,8 @@ mod fences;
 mod gate;
 mod nginx;
 mod pebble;
+mod readme;
 mod rehearsal;
 mod renew;
 mod store;
+mod through_proxy;
