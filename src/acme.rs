@@ -1,1 +1,17 @@
-//! (being built)
+//! The ACME engine (RFC 8555): an account at an issuer, an order, its http-01 challenges, a certificate.
+//!
+//! [`Session`] is an account at an issuer's directory; [`Session::obtain`] runs one order from its
+//! creation to a proven [`Certificate`](crate::certificate::Certificate). Nothing here reads or writes
+//! files: credentials come in and go out as text, challenges go into the
+//! [`ChallengeTable`](crate::challenge::ChallengeTable) under guards.
+
+mod key;
+mod order;
+mod poll;
+mod problem;
+mod session;
+mod transport;
+
+pub use order::{OrderRequest, Step};
+pub use problem::{AcmeError, Verdict};
+pub use session::{Opened, Session, Setup};

@@ -1,1 +1,102 @@
-//! (being built)
+//! The local socket: other wicketgate commands speak to the daemon here, in HTTP/1.1 with JSON bodies.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /status` | [`StatusReport`] |
+//! | `POST /reload` | `{"warnings": […]}`, or 422 with `{"error": "…"}` and nothing changed |
+//! | `POST /renew` with [`RenewRequest`] | a line of JSON an [`Event`](crate::renewal::Event), then one [`Conclusion`] |
+//! | `PUT /challenges/TOKEN` with [`ForeignChallenge`] | 204 |
+//! | `DELETE /challenges/TOKEN` | 204, or 404 |
+//! | `GET /challenges` | the tokens put here, as a list |
+//!
+//! The socket has mode 0600, and the kernel tells who is at the other end: root and the daemon's own
+//! user are served, nobody else.
+
+pub mod client;
+mod server;
+mod socket;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::hostname::Identifier;
+use crate::renewal::{CertificateStatus, Outcome};
+
+pub use server::{Actions, serve};
+pub use socket::{AdminError, AdminSocket};
+
+/// Largest request body, bytes.
+const BODY_LIMIT: usize = 64 * 1024;
+
+/// The daemon's state.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct StatusReport {
+    /// The daemon's process id; `None` where no daemon runs.
+    pub pid: Option<u32>,
+    /// The daemon's version.
+    pub version: Option<String>,
+    /// When it was started.
+    pub since: Option<Timestamp>,
+    /// Every configured certificate.
+    pub certificates: Vec<CertificateStatus>,
+}
+
+/// What `renew` asks for.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RenewRequest {
+    /// Certificates by name; none means all.
+    pub names: Vec<String>,
+    /// Order what is not due as well, and try what was put off.
+    pub force: bool,
+}
+
+/// How a `renew` ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Conclusion {
+    /// All that was due was done.
+    Well,
+    /// Something was put off, at the CA's word or after failures.
+    Later,
+    /// Something failed.
+    Failed,
+}
+
+impl Conclusion {
+    /// The worst of several outcomes.
+    pub fn of(outcomes: &[Outcome]) -> Self {
+        if outcomes.contains(&Outcome::Failed) {
+            Self::Failed
+        } else if outcomes.contains(&Outcome::Later) {
+            Self::Later
+        } else {
+            Self::Well
+        }
+    }
+}
+
+/// A challenge of another ACME client that the gate shall answer.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ForeignChallenge {
+    /// The exact answer.
+    pub key_authorization: String,
+    /// The hosts it is answered for.
+    pub hosts: Vec<Identifier>,
+}
+
+/// A refusal, as JSON.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Refusal {
+    /// One or more sentences.
+    pub error: String,
+}
+
+/// The answer to a reload that was done.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Things that deserve a word.
+    pub warnings: Vec<String>,
+}

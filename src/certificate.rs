@@ -269,6 +269,17 @@ impl Certificate {
         &self.issuer
     }
 
+    /// Whether one of these certificates signed the chain's last one.
+    pub fn is_signed_by_one_of(&self, roots: &[CertificateDer<'_>]) -> bool {
+        let Some(Ok((_, last))) = self.chain().last().map(|der| X509Certificate::from_der(der)) else {
+            return false;
+        };
+        roots.iter().filter_map(|der| X509Certificate::from_der(der).ok()).any(|(_, root)| {
+            root.subject().as_raw() == last.issuer().as_raw()
+                && last.verify_signature(Some(root.public_key())).is_ok()
+        })
+    }
+
     fn names(&self) -> String {
         let exact = self.identifiers.iter().map(ToString::to_string);
         let names: Vec<_> = exact.chain(self.wildcards.iter().map(|w| format!("*.{w}"))).collect();

@@ -1,1 +1,231 @@
-//! (being built)
+//! The command line: arguments, then one file a command; every error ends here, as one message and one
+//! exit code (0 well, 1 failed, 2 usage, 75 try again later, 78 configuration).
+
+mod challenge;
+mod config;
+mod log;
+mod output;
+mod reload;
+mod renew;
+mod run;
+mod status;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::admin::AdminError;
+use crate::admin::client::ClientError;
+use crate::config::{Config, ConfigError, Flags, environment as config_environment};
+use crate::daemon::{DaemonError, OnceError};
+use crate::renewal::UnknownNames;
+use crate::store::StoreError;
+
+/// Answers ACME challenges on port 80 and redirects the rest, obtains and renews certificates, and swaps
+/// them in while they are served.
+#[derive(Parser, Debug)]
+#[command(name = "wicketgate", version, propagate_version = true)]
+struct Arguments {
+    /// Configuration file [default: /etc/wicketgate/wicketgate.toml where it exists]
+    #[arg(long, short, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// How log lines look
+    #[arg(long, value_name = "FORMAT", global = true, default_value = "text")]
+    log_format: log::Format,
+    /// error, warn, info, debug or trace, also per module, as in `info,wicketgate::gate=debug` [default:
+    /// info for `run`, warn for all else]
+    #[arg(long, value_name = "LEVEL", global = true)]
+    log_level: Option<String>,
+    #[command(flatten)]
+    flags: Flags,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Hold port 80 (and the TLS front, where configured), obtain what is missing and renew in time
+    Run,
+    /// Obtain or renew what is due, once; through the running daemon where there is one, else with port 80
+    /// open only while an order is pending
+    Renew(renew::RenewArguments),
+    /// Show certificates, what comes next and when, and what failed
+    Status(status::StatusArguments),
+    /// Have the running daemon read its configuration again; a wrong one changes nothing
+    Reload,
+    /// Check the configuration, or print an example of one
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Have the running gate answer challenges of another ACME client (certbot's manual hooks, say)
+    #[command(subcommand)]
+    Challenge(challenge::ChallengeCommand),
+    /// Print a shell's completions
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page
+    Man,
+    /// The privileged helper: started by wicketgate itself
+    #[command(hide = true)]
+    Helper {
+        /// The arguments of the process that started it.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
+/// An error at the edge, with its exit code.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    message: String,
+}
+
+const FAILED: u8 = 1;
+const LATER: u8 = 75;
+const CONFIGURATION: u8 = 78;
+
+impl Failure {
+    fn new(code: u8, message: impl ToString) -> Self {
+        Self { code, message: message.to_string() }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(e: ConfigError) -> Self {
+        Self::new(CONFIGURATION, e)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(e: StoreError) -> Self {
+        let code = if matches!(e, StoreError::Locked { .. }) { LATER } else { FAILED };
+        Self::new(code, e)
+    }
+}
+
+impl From<DaemonError> for Failure {
+    fn from(e: DaemonError) -> Self {
+        match e {
+            DaemonError::Store(e) => e.into(),
+            other => Self::new(FAILED, other),
+        }
+    }
+}
+
+impl From<OnceError> for Failure {
+    fn from(e: OnceError) -> Self {
+        match e {
+            OnceError::Daemon(e) => e.into(),
+            OnceError::Names(e) => e.into(),
+        }
+    }
+}
+
+macro_rules! fails_with {
+    ($code:expr, $($error:ty),+) => {
+        $(impl From<$error> for Failure {
+            fn from(e: $error) -> Self {
+                Self::new($code, e)
+            }
+        })+
+    };
+}
+fails_with!(FAILED, ClientError, AdminError, UnknownNames, std::io::Error);
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(e) => {
+            let code = u8::try_from(e.exit_code()).unwrap_or(2);
+            // Where even this cannot be printed, the exit code remains.
+            let _ = e.print();
+            return ExitCode::from(code);
+        }
+    };
+    match dispatch(&arguments) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            output::complain(&failure.message);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn dispatch(arguments: &Arguments) -> Result<u8, Failure> {
+    match &arguments.command {
+        Command::Run => run::run(arguments),
+        Command::Renew(renew) => renew::run(arguments, renew),
+        Command::Status(status) => status::run(arguments, status),
+        Command::Reload => reload::run(arguments),
+        Command::Config(command) => config::run(arguments, command),
+        Command::Challenge(command) => challenge::run(arguments, command),
+        Command::Completions { shell } => {
+            let mut command = Arguments::command();
+            let mut text = Vec::new();
+            clap_complete::generate(*shell, &mut command, "wicketgate", &mut text);
+            output::say(&String::from_utf8_lossy(&text));
+            Ok(0)
+        }
+        Command::Man => {
+            let mut text = Vec::new();
+            clap_mangen::Man::new(Arguments::command()).render(&mut text)?;
+            output::say(&String::from_utf8_lossy(&text));
+            Ok(0)
+        }
+        Command::Helper { arguments } => run::helper(arguments),
+    }
+}
+
+impl Arguments {
+    /// The configuration that these arguments name, read afresh.
+    fn load(&self) -> Result<Config, ConfigError> {
+        let file = Config::file(self.config.clone());
+        Config::load(file.as_deref(), config_environment(), &self.flags)
+    }
+
+    /// As [`Arguments::load`], with its warnings printed.
+    fn load_aloud(&self) -> Result<Config, ConfigError> {
+        let config = self.load()?;
+        for warning in &config.warnings {
+            output::complain(&format!("warning: {warning}"));
+        }
+        Ok(config)
+    }
+}
+
+/// A runtime for a command: one thread, with timers and sockets.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// The arguments with which the helper finds the same configuration.
+fn helper_arguments() -> Vec<OsString> {
+    let ours = std::env::args_os().skip(1);
+    [OsString::from("helper"), OsString::from("--")].into_iter().chain(ours).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_helper_finds_its_masters_arguments() {
+        let given = ["wicketgate", "helper", "--", "run", "--config", "x.toml", "--hostname", "a.example"];
+        let parsed = Arguments::try_parse_from(given).unwrap();
+        let Command::Helper { arguments } = parsed.command else { panic!("not a helper") };
+        let again = std::iter::once(OsString::from("wicketgate")).chain(arguments);
+        let masters = Arguments::try_parse_from(again).unwrap();
+        assert_eq!(masters.config, Some(PathBuf::from("x.toml")));
+        assert_eq!(masters.flags.hostname, ["a.example"]);
+    }
+}

@@ -14,6 +14,26 @@ use serde::{Deserialize, Serialize};
 
 use crate::hostname::{Hostname, Identifier};
 
+mod acme;
+mod certificates;
+mod document;
+mod environment;
+mod files;
+mod flags;
+mod front;
+mod gate;
+mod keys;
+mod load;
+mod problem;
+mod section;
+
+pub use environment::environment;
+pub use flags::Flags;
+pub use problem::{ConfigError, Problem};
+
+/// The file that is read when the command line names none.
+pub const DEFAULT_FILE: &str = "/etc/wicketgate/wicketgate.toml";
+
 /// A whole configuration, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {

@@ -1,1 +1,297 @@
-//! (being built)
+//! The composition root: load, listen, install, be ready, drain.
+//!
+//! The control thread keeps certificates and the admin socket; the gate has a thread and a budget of its
+//! own, so that a flood elsewhere cannot starve a challenge; each front thread has its own listeners.
+
+mod announce;
+mod once;
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::LocalSet;
+
+use crate::admin::{self, Actions, AdminError, AdminSocket};
+use crate::challenge::ChallengeTable;
+use crate::clock;
+use crate::config::{Config, ConfigError, Front};
+use crate::deploy::{DeployError, Helper};
+use crate::front::{self, CertificateResolver, FrontState};
+use crate::gate::{self, GateLimits, GateState, Policy};
+use crate::net::drain::{Stop, StopTrigger};
+use crate::net::listen::{ListenError, ListenOptions, bind};
+use crate::renewal::{Door, Keeper, Served};
+use crate::store::{Store, StoreError};
+
+use announce::Announcer;
+pub use once::{OnceError, renew_once};
+
+/// Why the daemon did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The state directory.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A listener.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The admin socket.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// The helper.
+    #[error(transparent)]
+    Deploy(#[from] DeployError),
+    /// TLS.
+    #[error("the TLS front cannot be started: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The system.
+    #[error("cannot start: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Reads the configuration afresh.
+pub type Loader = Rc<dyn Fn() -> Result<Config, ConfigError>>;
+
+/// Runs the daemon until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`DaemonError`], before anything was served.
+pub fn run(config: Config, load: Loader, helper_arguments: Vec<OsString>) -> Result<(), DaemonError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ended = LocalSet::new().block_on(&runtime, control(Arc::new(config), load, helper_arguments));
+    // Nothing is left that is worth waiting for, a key being made for a given-up order, say.
+    runtime.shutdown_background();
+    ended
+}
+
+/// Everything that serves and that a reload changes.
+struct Daemon {
+    keeper: Rc<Keeper>,
+    load: Loader,
+    gate: GateState,
+    front: Option<Arc<FrontState>>,
+    announcer: Rc<Announcer>,
+}
+
+async fn control(
+    config: Arc<Config>,
+    load: Loader,
+    helper_arguments: Vec<OsString>,
+) -> Result<(), DaemonError> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+
+    let store = Store::open(&config.state_dir)?;
+    let _lock = store.lock()?;
+    let helper = Helper::new(helper_arguments);
+    if !config.deploy.is_empty() {
+        helper.start().await?;
+    }
+    let gate_listeners = config
+        .gate
+        .listen
+        .iter()
+        .map(|address| bind(*address, &ListenOptions::default()))
+        .collect::<Result<Vec<_>, _>>()?;
+    let front_listeners = config.front.as_ref().map(bind_front).transpose()?.unwrap_or_default();
+    let admin = AdminSocket::bind(&config.admin.socket)?;
+
+    let (trigger, stop) = StopTrigger::new();
+    let table = ChallengeTable::new();
+    let gate = GateState::new(table.clone(), Policy::from(&config.gate));
+    let limits = GateLimits::new(config.gate.max_connections);
+    let mut threads = vec![serving_thread("gate", {
+        let (gate, stop, grace) = (gate.clone(), stop.clone(), config.grace);
+        move || gate::serve_all(gate_listeners, gate, limits, stop, grace)
+    })?];
+
+    let resolver = config.front.as_ref().map(|_| CertificateResolver::new()).transpose()?;
+    let served = Served { resolver: resolver.clone(), identifiers: gate.served.clone() };
+    let (keeper, told) = Keeper::new(config.clone(), store, table.clone(), served, Door::Open, helper);
+    for sentence in told {
+        tracing::warn!("{sentence}");
+    }
+    let front = match (&config.front, resolver) {
+        (Some(front), Some(resolver)) => Some(Arc::new(FrontState::new(resolver, front))),
+        _ => None,
+    };
+    if let (Some(state), Some(settings)) = (&front, &config.front) {
+        threads.extend(start_front(settings, front_listeners, state, &stop, config.grace)?);
+    }
+
+    let announcer = Rc::new(Announcer::new(&config));
+    let daemon = Rc::new(Daemon { keeper: keeper.clone(), load, gate, front, announcer: announcer.clone() });
+    let log: Rc<dyn Fn(&crate::renewal::Event)> = Rc::new(move |event| announcer.announce(event));
+    let actions = Actions {
+        keeper: keeper.clone(),
+        table,
+        reload: Box::new({
+            let daemon = daemon.clone();
+            move || {
+                let daemon = daemon.clone();
+                Box::pin(async move { daemon.reload().await })
+            }
+        }),
+        log: log.clone(),
+        since: Timestamp::try_from(clock::now()).unwrap_or(Timestamp::MAX),
+    };
+    let admin = tokio::task::spawn_local(admin::serve(admin, actions, stop.clone()));
+    announce::ready(&config, &keeper);
+    notify(&[NotifyState::Ready]);
+
+    let keeping = tokio::task::spawn_local({
+        let keeper = keeper.clone();
+        async move { keeper.keep(log).await }
+    });
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hang_up.recv() => {
+                if let Err(error) = daemon.reload().await {
+                    tracing::error!("the configuration is not taken, the old one stays: {error}");
+                }
+            }
+        }
+    }
+
+    notify(&[NotifyState::Stopping]);
+    tracing::info!("stopping; connections have {} s to finish", config.grace.as_secs());
+    // Challenges are withdrawn and ports are shut as their owners go.
+    keeping.abort();
+    trigger.stop();
+    let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(join));
+    tokio::select! {
+        // A panic in a serving thread was told when it happened.
+        _ = joined => {}
+        _ = interrupt.recv() => tracing::warn!("interrupted again: not waiting for connections"),
+    }
+    // An admin connection under way ends with the process; its socket is removed here.
+    let _ = admin.await;
+    keeper.close().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+impl Daemon {
+    /// Takes a new configuration, or none of it; the warnings, or why not.
+    async fn reload(&self) -> Result<Vec<String>, String> {
+        let beginning = [NotifyState::Reloading].into_iter().chain(NotifyState::monotonic_usec_now().ok());
+        notify(&beginning.collect::<Vec<_>>());
+        let taken = self.take_configuration().await;
+        notify(&[NotifyState::Ready]);
+        taken
+    }
+
+    async fn take_configuration(&self) -> Result<Vec<String>, String> {
+        let config = (self.load)().map_err(|e| e.to_string())?;
+        let before = self.keeper.config();
+        let fixed = needs_restart(&before, &config);
+        if !fixed.is_empty() {
+            let verb = if fixed.len() == 1 { "needs" } else { "need" };
+            return Err(format!("a change of {} {verb} a restart; nothing has changed", fixed.join(", ")));
+        }
+        let mut told = config.warnings.clone();
+        self.gate.policy.store(Arc::new(Policy::from(&config.gate)));
+        if let (Some(state), Some(front)) = (&self.front, &config.front) {
+            state.reload(front);
+        }
+        let config = Arc::new(config);
+        self.announcer.reconfigure(&config);
+        told.extend(self.keeper.reconfigure(config).await);
+        if let Err(e) = self.keeper.start_helper().await {
+            told.push(e.to_string());
+        }
+        for sentence in &told {
+            tracing::warn!("{sentence}");
+        }
+        tracing::info!("the configuration is taken");
+        Ok(told)
+    }
+}
+
+/// Keys whose change a running daemon cannot follow, by name.
+fn needs_restart(before: &Config, after: &Config) -> Vec<&'static str> {
+    let mut keys = Vec::new();
+    let mut check = |key, same: bool| {
+        if !same {
+            keys.push(key);
+        }
+    };
+    check("state-dir", before.state_dir == after.state_dir);
+    check("grace", before.grace == after.grace);
+    check("gate.listen", before.gate.listen == after.gate.listen);
+    check("gate.max-connections", before.gate.max_connections == after.gate.max_connections);
+    check("admin.socket", before.admin.socket == after.admin.socket);
+    match (&before.front, &after.front) {
+        (Some(before), Some(after)) => {
+            check("front.listen", before.listen == after.listen);
+            check("front.threads", before.threads == after.threads);
+            check("front.max-connections", before.max_connections == after.max_connections);
+        }
+        (None, None) => {}
+        _ => check("[front]", false),
+    }
+    keys
+}
+
+/// One set of listeners a thread, sharing the ports.
+fn bind_front(front: &Front) -> Result<Vec<Vec<std::net::TcpListener>>, ListenError> {
+    let options = ListenOptions { reuse_port: front.threads > 1 };
+    let one = || front.listen.iter().map(|address| bind(*address, &options)).collect();
+    (0..front.threads).map(|_| one()).collect()
+}
+
+fn start_front(
+    settings: &Front,
+    listeners: Vec<Vec<std::net::TcpListener>>,
+    state: &Arc<FrontState>,
+    stop: &Stop,
+    grace: Duration,
+) -> io::Result<Vec<JoinHandle<()>>> {
+    let share = settings.max_connections.div_ceil(settings.threads);
+    let start = |(n, listeners): (usize, Vec<std::net::TcpListener>)| {
+        let (state, stop) = (state.clone(), stop.clone());
+        serving_thread(&format!("front-{n}"), move || front::serve(listeners, state, share, stop, grace))
+    };
+    listeners.into_iter().enumerate().map(start).collect()
+}
+
+/// A thread with a runtime of its own for what `serve` makes.
+fn serving_thread<F>(name: &str, serve: impl FnOnce() -> F + Send + 'static) -> io::Result<JoinHandle<()>>
+where
+    F: Future<Output = io::Result<()>>,
+{
+    let label = name.to_owned();
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let served = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .and_then(|runtime| LocalSet::new().block_on(&runtime, serve()));
+        if let Err(error) = served {
+            tracing::error!(%error, "the {label} thread cannot serve");
+        }
+    })
+}
+
+fn join(thread: JoinHandle<()>) {
+    let name = thread.thread().name().unwrap_or("a").to_owned();
+    if thread.join().is_err() {
+        tracing::error!("the {name} thread panicked; this is a bug, please report it");
+    }
+}
+
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "the service manager cannot be told");
+    }
+}

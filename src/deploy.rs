@@ -1,1 +1,13 @@
-//! (being built)
+//! After a renewal: servers that hold the certificate elsewhere are made to read it again.
+//!
+//! The network-facing process runs no command itself. It asks the [`helper`], a process of the same
+//! binary that was started before it and holds no listener, and only by number and name: which service,
+//! which certificate, which version. The helper reads the configuration itself.
+
+mod command;
+pub mod helper;
+mod wire;
+
+mod client;
+
+pub use client::{DeployError, Helper};

@@ -18,6 +18,7 @@ pub mod cli;
 pub mod daemon;
 
 pub mod admin;
+
 pub mod renewal;
 
 pub mod acme;

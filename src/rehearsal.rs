@@ -1,1 +1,232 @@
-//! (being built)
+//! The embedded CA: a small real ACME server (RFC 8555) in this binary, so that a demo, a rehearsal and
+//! a test take the same path as production: directory, account, order, a request to the gate, a chain.
+//!
+//! It is fenced. It listens on loopback only; its keys are in memory and end with it; its root is
+//! short-lived and name-constrained to the identifiers that it was started for; every name in its
+//! certificates says "untrusted". What it does not offer is left out of its directory: external account
+//! binding, pre-authorization, key rollover, revocation, renewal information.
+//!
+//! # Map
+//! - `ca`: the protocol, pure: a request and the time in, a `reply` and an action out
+//! - `server`: TLS, HTTP and time limits; performs the actions
+//! - `jws`, `jwk`, `nonces`: who asks, and whether it is a replay
+//! - `request`, `csr`: what may be asked for
+//! - `state`, `order`: what is remembered, and how it moves on
+//! - `validate`: http-01, by a real request to the gate
+//! - `authority`, `profile`: keys, certificates, lifetimes
+//! - `documents`, `problem`: JSON out
+//! - `faults`: what tests let go wrong
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::clock;
+use crate::hostname::Identifier;
+
+mod authority;
+mod ca;
+mod csr;
+mod documents;
+mod faults;
+mod jwk;
+mod jws;
+mod nonces;
+mod order;
+mod problem;
+mod profile;
+mod reply;
+mod request;
+mod server;
+mod state;
+mod validate;
+
+pub use faults::{AnswerFault, AnswerScope, ChainFault, Faults};
+pub use problem::ProblemType;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// A root for rehearsals that lives longer than this would be taken for a real one.
+const MAX_ROOT_LIFETIME: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// How an embedded CA shall run.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where its API listens; loopback only.
+    pub listen: SocketAddr,
+    /// Where http-01 validations are sent, with the identifier as Host.
+    pub gate: SocketAddr,
+    /// What it issues for; nothing else, and its root could not vouch for anything else.
+    pub permitted: Vec<Identifier>,
+    /// How long root and intermediate last; leaves never last longer. At most 366 days.
+    pub root_lifetime: Duration,
+    /// What goes wrong, for tests.
+    pub faults: Faults,
+}
+
+impl Settings {
+    /// A free port on 127.0.0.1, a root for 30 days, no faults.
+    pub fn new(gate: SocketAddr, permitted: Vec<Identifier>) -> Self {
+        Self {
+            listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            gate,
+            permitted,
+            root_lifetime: 30 * DAY,
+            faults: Faults::default(),
+        }
+    }
+}
+
+/// Why the embedded CA did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RehearsalError {
+    /// The address is reachable from elsewhere.
+    #[error("the embedded CA can't listen on {0}: it is for this machine only, use 127.0.0.1 or [::1]")]
+    NotLoopback(SocketAddr),
+    /// The root's lifetime is out of bounds.
+    #[error("the embedded CA's root can't last {}: choose between a minute and 366 days", humantime::format_duration(*.0))]
+    Lifetime(Duration),
+    /// The address cannot be bound.
+    #[error(
+        "the embedded CA can't listen on {address}: {source}; choose another address, or port 0 for a free one"
+    )]
+    Bind {
+        /// The address from the settings.
+        address: SocketAddr,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// Keys or certificates could not be made.
+    #[error("the embedded CA can't make its keys and certificates: {0}")]
+    Keys(#[from] rcgen::Error),
+    /// The TLS server refuses the API's certificate.
+    #[error("the embedded CA can't serve its API over TLS: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// A running embedded CA; dropping it stops it and forgets its keys.
+pub struct EmbeddedCa {
+    ca: Arc<Mutex<ca::Ca>>,
+    base: String,
+    root_pem: String,
+    /// Every task of the server ends when this is dropped.
+    _running: watch::Sender<()>,
+}
+
+impl EmbeddedCa {
+    /// Binds, makes the keys, and serves on the current tokio runtime.
+    ///
+    /// # Errors
+    /// When the settings are out of bounds, the address cannot be bound, or a certificate cannot be made.
+    pub async fn start(settings: Settings) -> Result<Self, RehearsalError> {
+        let Settings { listen, gate, permitted, root_lifetime, faults } = settings;
+        if !listen.ip().is_loopback() {
+            return Err(RehearsalError::NotLoopback(listen));
+        }
+        if !(Duration::from_secs(60)..=MAX_ROOT_LIFETIME).contains(&root_lifetime) {
+            return Err(RehearsalError::Lifetime(root_lifetime));
+        }
+        let bind = |source| RehearsalError::Bind { address: listen, source };
+        let listener = TcpListener::bind(listen).await.map_err(bind)?;
+        let base = format!("https://{}", listener.local_addr().map_err(bind)?);
+
+        let (authority, credentials) =
+            authority::Authority::new(&permitted, listen.ip(), root_lifetime, clock::now(), random())?;
+        let acceptor = server::acceptor(credentials)?;
+        let root_pem = authority.root_pem().to_owned();
+        let ca = Arc::new(Mutex::new(ca::Ca::new(base.clone(), authority, &permitted, faults)));
+        let (running, stop) = watch::channel(());
+        tokio::spawn(server::run(listener, acceptor, server::Shared { ca: ca.clone(), gate, stop }));
+        Ok(Self { ca, base, root_pem, _running: running })
+    }
+
+    /// `https://127.0.0.1:PORT/directory`
+    pub fn directory_url(&self) -> String {
+        format!("{}/directory", self.base)
+    }
+
+    /// The root in PEM; it signs the issued chains and the API's own certificate.
+    pub fn root_pem(&self) -> &str {
+        &self.root_pem
+    }
+
+    /// The profiles on offer: name, lifetime of the leaf, description.
+    pub fn profiles() -> &'static [(&'static str, Duration, &'static str)] {
+        profile::PROFILES
+    }
+
+    /// Changes what goes wrong from the next request on.
+    pub fn set_faults(&self, faults: Faults) {
+        server::lock(&self.ca).set_faults(faults);
+    }
+}
+
+impl fmt::Debug for EmbeddedCa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EmbeddedCa").field("base", &self.base).finish_non_exhaustive()
+    }
+}
+
+/// The one source of randomness: nonces, tokens, serial numbers. Keys take theirs by themselves, and
+/// faults throw dice that a test seeds.
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the generator is seeded, or the process would have ended");
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate() -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, 1).into()
+    }
+
+    #[tokio::test]
+    async fn only_loopback_is_listened_on() {
+        for listen in ["0.0.0.0:0", "192.0.2.1:0", "[::]:0"] {
+            let settings = Settings { listen: listen.parse().unwrap(), ..Settings::new(gate(), vec![]) };
+            let error = EmbeddedCa::start(settings).await.unwrap_err();
+            assert!(matches!(error, RehearsalError::NotLoopback(_)), "{listen}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_root_is_neither_eternal_nor_momentary() {
+        for (root_lifetime, says) in [(367 * DAY, "1year"), (Duration::ZERO, "0s")] {
+            let settings = Settings { root_lifetime, ..Settings::new(gate(), vec![]) };
+            let error = EmbeddedCa::start(settings).await.unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_named() {
+        let taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let listen = taken.local_addr().unwrap();
+        let settings = Settings { listen, ..Settings::new(gate(), vec![]) };
+        let error = EmbeddedCa::start(settings).await.unwrap_err().to_string();
+        assert!(error.contains(&listen.to_string()) && error.contains("choose another"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn dropping_it_frees_the_port() {
+        let ca = EmbeddedCa::start(Settings::new(gate(), vec![])).await.unwrap();
+        let address: SocketAddr =
+            ca.directory_url().trim_start_matches("https://").trim_end_matches("/directory").parse().unwrap();
+        tokio::net::TcpStream::connect(address).await.unwrap();
+        drop(ca);
+        tokio::time::timeout(Duration::from_secs(10), async {
+            while tokio::net::TcpStream::connect(address).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("nobody listens any more");
+    }
+}

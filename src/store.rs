@@ -11,7 +11,7 @@
 //!   lock                           flock; holds the owner's pid
 //!   accounts/<issuer>/account.json 0600
 //!   embedded-ca/root.pem           roots of the embedded CA
-//!   lineages/<name>/state.json     attempts and pending deploys
+//!   lineages/<name>/state.json     attempts, and what servers have taken
 //!   lineages/<name>/versions/0007/ cert.pem chain.pem fullchain.pem privkey.pem combined.pem
 //!   live/<name> → ../lineages/<name>/versions/0007
 //! ```
@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 
 use folder::{Access, Folder, Owner};
-pub use lineage::{Attempts, LineageState, PendingDeploy};
+pub use lineage::{Attempts, Deployed, LineageState};
 
 use crate::certificate::Certificate;
 
@@ -481,7 +481,7 @@ mod tests {
         state.attempts.failures = 3;
         state.attempts.retry_at = Some("2026-11-23T10:00:00Z".parse().unwrap());
         let attempts = Attempts { failures: 1, ..Attempts::default() };
-        state.pending_deploys.insert("nginx".to_owned(), PendingDeploy { version: 7, attempts });
+        state.deployed.insert("nginx".to_owned(), Deployed { version: Some(7), attempts });
         store.save_lineage_state("a.example", &state).unwrap();
         assert_eq!(store.lineage_state("a.example").unwrap(), state);
 

@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep};
 
 use super::drain::Stop;
+use super::listen::BACKLOG;
 
 /// How long to wait for somebody to give a descriptor or memory back.
 const BACK_OFF: Duration = Duration::from_millis(50);
@@ -29,9 +30,7 @@ pub async fn accept_loop(listener: TcpListener, stop: Stop, mut on: impl FnMut(T
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => {
-                    if !inherits && let Err(error) = stream.set_nodelay(true) {
-                        tracing::debug!(%error, "TCP_NODELAY cannot be set");
-                    }
+                    prepare(&stream, inherits);
                     on(stream, canonical(peer));
                 }
                 Err(error) if is_of_one_connection(&error) => {
@@ -54,6 +53,24 @@ pub async fn accept_loop(listener: TcpListener, stop: Stop, mut on: impl FnMut(T
         biased;
         () = stop.requested() => {}
         () = accepting => {}
+    }
+
+    // Closing the listener would reset those who wait in the kernel's queue: they believe themselves
+    // connected.
+    let Ok(listener) = listener.into_std() else { return };
+    for (stream, peer) in std::iter::from_fn(|| listener.accept().ok()).take(BACKLOG) {
+        if stream.set_nonblocking(true).is_ok()
+            && let Ok(stream) = TcpStream::from_std(stream)
+        {
+            prepare(&stream, inherits);
+            on(stream, canonical(peer));
+        }
+    }
+}
+
+fn prepare(stream: &TcpStream, inherits: bool) {
+    if !inherits && let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY cannot be set");
     }
 }
 
@@ -128,8 +145,13 @@ mod tests {
         let (stream, peer) = accepted.recv().await.unwrap();
         assert_eq!(peer, client.local_addr().unwrap(), "not [::ffff:127.0.0.1]");
         assert!(stream.nodelay().unwrap());
+        // One that the loop had no time to accept is handed over all the same.
+        let late = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
         trigger.stop();
         serving.await.unwrap();
+        let (stream, peer) = accepted.recv().await.unwrap();
+        assert_eq!(peer, late.local_addr().unwrap());
+        assert!(stream.nodelay().unwrap());
         assert!(accepted.recv().await.is_none());
         assert!(TcpStream::connect(("127.0.0.1", port)).await.is_err(), "the listener is closed");
     }

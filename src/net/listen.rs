@@ -8,7 +8,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 /// How many connections the kernel queues until they are accepted; it caps this by
 /// `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: usize = 4096;
 
 /// How to bind.
 #[derive(Debug, Clone, Copy, Default)]
@@ -100,7 +100,7 @@ fn open(address: SocketAddr, options: &ListenOptions) -> io::Result<TcpListener>
     socket.set_tcp_nodelay(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    socket.listen(BACKLOG as i32)?;
     Ok(socket.into())
 }
 

@@ -21,8 +21,9 @@ pub struct LineageState {
     pub attempts: Attempts,
     /// The identifiers that those attempts were for: another wish starts afresh.
     pub attempted_for: Vec<Identifier>,
-    /// Servers, by the name of their `[deploy.NAME]`, that have yet to take a version.
-    pub pending_deploys: BTreeMap<String, PendingDeploy>,
+    /// What each server, by the name of its `[deploy.NAME]`, has taken. One whose version is not the
+    /// live one has yet to take it.
+    pub deployed: BTreeMap<String, Deployed>,
 }
 
 /// Failures in a row, and when the next try may be.
@@ -37,12 +38,12 @@ pub struct Attempts {
     pub last_error: Option<String>,
 }
 
-/// A version that a server has yet to take.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct PendingDeploy {
-    /// The version to be taken.
-    pub version: Version,
-    /// Tries so far.
+/// What a server has taken.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Deployed {
+    /// The version it took last.
+    pub version: Option<Version>,
+    /// Failures in a row since then.
     pub attempts: Attempts,
 }

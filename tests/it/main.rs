@@ -1,2 +1,21 @@
-//! The integration tests: one binary.
+//! The integration tests: the real binary among real peers, on loopback. One binary, one file a subject.
+//!
+//! `tests/run` installs the peers and runs everything; [`bed`] is where a test gets its folder, its
+//! ports and its servers from.
+
+mod bed;
+
+mod bad_ca;
+mod caddy;
+mod cli;
+mod configs;
+mod daemon;
+mod demo;
+mod fences;
 mod front;
+mod gate;
+mod nginx;
+mod pebble;
+mod rehearsal;
+mod renew;
+mod store;

@@ -1,0 +1,143 @@
+"""Peers' configurations, each doing the same work: port 80 answers one challenge and redirects the rest;
+port 443 terminates TLS and forwards to one HTTP/1.1 upstream over a keep-alive pool. No access logs."""
+import os
+
+import project
+from lib import CLIENT_CPU, WORK, Server, certs
+from project import HTTP, HTTPS
+
+TOKEN = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA"
+KEYAUTH = TOKEN + ".nP1qzpXGymHBrUEepNY9HCsQk7K8KhOypzEt62jcerQ"
+UP = 18090
+
+
+def write(name, text):
+    p = WORK / name
+    p.parent.mkdir(parents=True, exist_ok=True)
+    p.write_text(text)
+    return str(p)
+
+
+def origin():
+    """The upstream, on the client's core: nginx with a 1 kB answer, and a 16 MiB file for bulk transfers."""
+    root = WORK / "origin"
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "small").write_bytes(b"x" * 1024)
+    (root / "big").write_bytes(b"x" * (16 << 20))
+    c = write("origin.conf", f"""daemon off; pid {WORK}/origin.pid; error_log {WORK}/origin.err; worker_processes 1;
+events {{ worker_connections 20000; }}
+http {{ access_log off; sendfile on; keepalive_requests 100000000; client_body_temp_path {WORK}/o1; proxy_temp_path {WORK}/o2; fastcgi_temp_path {WORK}/o3; uwsgi_temp_path {WORK}/o4; scgi_temp_path {WORK}/o5;
+server {{ listen 127.0.0.1:{UP} backlog=4096; root {root}; default_type text/plain; }} }}""")
+    return Server("origin", ["nginx", "-c", c], [UP], cpu_list=CLIENT_CPU)
+
+
+def nginx():
+    d = certs(WORK / "certs")
+    root = WORK / "acme/.well-known/acme-challenge"
+    root.mkdir(parents=True, exist_ok=True)
+    (root / TOKEN).write_text(KEYAUTH)
+    c = write("nginx.conf", f"""daemon off; pid {WORK}/nginx.pid; error_log {WORK}/nginx.err; worker_processes 1; worker_rlimit_nofile 20000;
+events {{ worker_connections 18000; }}
+http {{ access_log off; sendfile on; keepalive_requests 100000000; client_body_temp_path {WORK}/n1; proxy_temp_path {WORK}/n2; fastcgi_temp_path {WORK}/n3; uwsgi_temp_path {WORK}/n4; scgi_temp_path {WORK}/n5;
+upstream up {{ server 127.0.0.1:{UP}; keepalive 256; keepalive_requests 100000000; }}
+server {{ listen 127.0.0.1:{HTTP} backlog=4096; location /.well-known/acme-challenge/ {{ root {WORK}/acme; default_type application/octet-stream; }} location / {{ return 301 https://$host$request_uri; }} }}
+server {{ listen 127.0.0.1:{HTTPS} ssl http2 backlog=4096; server_name bench.test; ssl_certificate {d}/full.pem; ssl_certificate_key {d}/leaf.key; ssl_session_tickets on; ssl_protocols TLSv1.2 TLSv1.3;
+location / {{ proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto https; }} }} }}""")
+    return Server("nginx", ["nginx", "-c", c], [HTTP, HTTPS])
+
+
+def haproxy():
+    d = certs(WORK / "certs")
+    c = write("haproxy.cfg", f"""global
+  maxconn 9000
+  nbthread 1
+  tune.ssl.cachesize 20000
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+  timeout http-request 60s
+frontend plain
+  bind 127.0.0.1:{HTTP}
+  http-request return status 200 content-type application/octet-stream string "{KEYAUTH}" if {{ path /.well-known/acme-challenge/{TOKEN} }}
+  http-request redirect scheme https code 301
+frontend tls
+  bind 127.0.0.1:{HTTPS} ssl crt {d}/combined.pem alpn h2,http/1.1
+  http-request set-header X-Forwarded-Proto https
+  option forwardfor
+  default_backend up
+backend up
+  http-reuse always
+  server s 127.0.0.1:{UP} pool-max-conn 256
+""")
+    return Server("haproxy", ["haproxy", "-db", "-f", c], [HTTP, HTTPS])
+
+
+def caddy():
+    d = certs(WORK / "certs")
+    c = write("Caddyfile", f"""{{
+  auto_https off
+  admin off
+  log {{
+    level ERROR
+  }}
+}}
+http://:{HTTP} {{
+  bind 127.0.0.1
+  respond /.well-known/acme-challenge/{TOKEN} "{KEYAUTH}" 200
+  redir https://{{host}}{{uri}} 301
+}}
+https://bench.test:{HTTPS} {{
+  bind 127.0.0.1
+  tls {d}/full.pem {d}/leaf.key
+  reverse_proxy 127.0.0.1:{UP}
+}}
+""")
+    return Server("caddy", ["caddy", "run", "--config", c, "--adapter", "caddyfile"], [HTTP, HTTPS], env={"GOMAXPROCS": "1", "HOME": str(WORK)})
+
+
+def in_user_namespace():
+    """Whether root here is an ordinary user outside, who cannot become another."""
+    return open("/proc/self/uid_map").read().split()[1] != "0"
+
+
+def hitch():
+    d = certs(WORK / "certs")
+    c = write("hitch.conf", f"""frontend = {{ host = "127.0.0.1" port = "{HTTPS}" }}
+backend = "[127.0.0.1]:{UP}"
+pem-file = "{d}/combined.pem"
+workers = 1
+daemon = off
+quiet = on
+alpn-protos = "http/1.1"
+tls-protos = TLSv1.2 TLSv1.3
+""")
+    user = ["--user", "nobody"] if os.geteuid() == 0 and not in_user_namespace() else []
+    return Server("hitch", ["hitch", "--config", c, *user], [HTTPS])
+
+
+def acmetool():
+    st = WORK / "acmetool"
+    (st / "webroot").mkdir(parents=True, exist_ok=True)
+    (st / "webroot" / TOKEN).write_text(KEYAUTH)
+    return Server("acmetool", ["acmetool", "redirector", "--bind", f"127.0.0.1:{HTTP}", "--path", str(st / "webroot"),
+                  "--status-code", "301", "--service.uid", "65534", "--service.gid", "65534"], [HTTP], env={"GOMAXPROCS": "1", "ACME_STATE_DIR": str(st)})
+
+
+def wicketgate():
+    """A first start obtains the certificate; the measured one reads it from disk, as the peers read theirs."""
+    c = project.config("peer", [["bench.test"]], f"http://127.0.0.1:{UP}")
+    first = project.start(c)
+    try:
+        project.wait_for_certificate(c, "bench.test")
+    finally:
+        first.stop()
+    server = project.start(c)
+    put = project.command(c, "challenge", "put", TOKEN, KEYAUTH, "--host", "bench.test", check=False)
+    server.has_challenge = put.returncode == 0
+    return server
+
+
+ALL = {"nginx": nginx, "haproxy": haproxy, "caddy": caddy, "hitch": hitch, "acmetool": acmetool,
+       "wicketgate": wicketgate}

@@ -1,0 +1,121 @@
+#!/usr/bin/env python3
+"""wicketgate and its peers on the same work, in turn, on one machine.
+
+    run.py [-r ROUNDS] [-w WORK,…] [--idle N] [--json FILE] [PEER…]
+
+One row per work and peer, medians over the rounds: CPU microseconds an operation, operations a second, the
+99th percentile, failures."""
+import argparse
+import json
+import shutil
+import socket
+import ssl
+import statistics
+import sys
+import time
+
+from lib import WORK, h2load, in_a_network_of_its_own, wrk
+from peers import ALL, HTTP, HTTPS, TOKEN, origin
+
+HOST = "Host: bench.test"
+
+# Each names what it needs: a plain port, a TLS port, or a TLS port with HTTP/2.
+WORKS = {
+    "redirect": ("plain", lambda: wrk(f"http://127.0.0.1:{HTTP}/a/b?c=d", headers=[HOST])),
+    "redirect-close": ("plain", lambda: wrk(f"http://127.0.0.1:{HTTP}/a/b?c=d", headers=[HOST, "Connection: close"])),
+    "challenge": ("plain", lambda: wrk(f"http://127.0.0.1:{HTTP}/.well-known/acme-challenge/{TOKEN}", headers=[HOST])),
+    "handshake": ("tls", lambda: h2load(f"https://bench.test:{HTTPS}/small", 3000, 3000, h1=True, extra=["--rate", "1000"])),
+    "proxy-h1": ("tls", lambda: wrk(f"https://bench.test:{HTTPS}/small", headers=[HOST])),
+    "proxy-h2": ("h2", lambda: h2load(f"https://bench.test:{HTTPS}/small", 60000, 16, streams=16)),
+    "bulk": ("tls", lambda: h2load(f"https://bench.test:{HTTPS}/big", 64, 4, h1=True)),
+}
+CANNOT = {"hitch": {"plain", "h2"}, "acmetool": {"tls", "h2"}}
+
+
+def charged(server, work):
+    before = server.cpu()
+    result = work()
+    result["us"] = 1e6 * (server.cpu() - before) / max(result["n"], 1)
+    return result
+
+
+def idle(server, count):
+    """Memory for each TLS connection that has made one request and stays open."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    before, connections = server.pss_kb(), []
+    for _ in range(count):
+        tls = context.wrap_socket(socket.create_connection(("127.0.0.1", HTTPS)), server_hostname="bench.test")
+        tls.sendall(b"GET /small HTTP/1.1\r\nHost: bench.test\r\n\r\n")
+        answer = b""
+        while len(answer) < 1024:
+            data = tls.recv(4096)
+            if not data:
+                raise RuntimeError(f"closed after {len(connections)} connections")
+            answer += data
+        connections.append(tls)
+    time.sleep(1.5)
+    after = server.pss_kb()
+    for tls in connections:
+        tls.close()
+    return {"n": count, "kb_each": (after - before) / count}
+
+
+def one_peer(name, works, idle_count, rows):
+    def keep(work, result):
+        rows.setdefault((work, name), []).append(result)
+
+    server = ALL[name]()
+    try:
+        time.sleep(0.3)
+        keep("start", {"n": 1, "ms": 1000 * server.ready_s, "pss_kb": server.pss_kb()})
+        cannot = CANNOT.get(name, set())
+        if "tls" not in cannot and idle_count:
+            keep("idle", idle(server, idle_count))
+        for work in works:
+            kind, fn = WORKS[work]
+            if kind in cannot or (work == "challenge" and not getattr(server, "has_challenge", True)):
+                continue
+            keep(work, charged(server, fn))
+        keep("after", {"n": 1, "pss_kb": server.pss_kb()})
+    finally:
+        server.stop()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("peers", nargs="*", default=list(ALL))
+    parser.add_argument("-r", "--rounds", type=int, default=3)
+    parser.add_argument("-w", "--works", default=",".join(WORKS))
+    parser.add_argument("--idle", type=int, default=2000, help="idle TLS connections to hold; 0: none")
+    parser.add_argument("--json", help="write every single result there")
+    arguments = parser.parse_args()
+    works = arguments.works.split(",")
+    if unknown := [p for p in arguments.peers if p not in ALL] + [w for w in works if w not in WORKS]:
+        parser.error(f"unknown: {', '.join(unknown)}")
+    in_a_network_of_its_own()
+    shutil.rmtree(WORK / "peer", ignore_errors=True)
+    upstream, rows, troubles = origin(), {}, 0
+    try:
+        for _ in range(arguments.rounds):
+            for name in arguments.peers:
+                try:
+                    one_peer(name, works, arguments.idle, rows)
+                except (RuntimeError, OSError, AttributeError) as error:
+                    troubles += 1
+                    print(f"{name}: {error!r}", file=sys.stderr)
+    finally:
+        upstream.stop()
+    order = ["start", *WORKS, "idle", "after"]
+    for (work, name), results in sorted(rows.items(), key=lambda row: (order.index(row[0][0]), row[0][1])):
+        cells = [f"{key}={statistics.median(r[key] for r in results):.1f}" for key in results[0] if key != "n"]
+        print(f"{work:15} {name:11} {'  '.join(cells)}  ({len(results)} rounds)")
+    if arguments.json:
+        with open(arguments.json, "w") as file:
+            json.dump([{"work": w, "peer": p, "results": r} for (w, p), r in rows.items()], file, indent=1)
+    return 1 if troubles else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,315 @@
+//! The HTTP client under the ACME library: everything bounded, everything explained.
+//!
+//! The library collects bodies without a limit and waits for ever; here a connect and a total deadline,
+//! a cap on the body and a look at the content type stand before it. The transport also remembers each
+//! answer's Retry-After, which the library keeps to itself.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT};
+use http::{Request, Response, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
+use rustls::pki_types::CertificateDer;
+use tokio::net::TcpStream;
+use tower_service::Service;
+
+use crate::clock;
+
+/// Names the program, its version and where to complain about it (RFC 8555 section 6.1).
+const AGENT: &str =
+    concat!("wicketgate/", env!("CARGO_PKG_VERSION"), " (+", env!("CARGO_PKG_REPOSITORY"), ")");
+
+/// To reach the CA or the proxy, names resolved, before TLS.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// From a request's start to its answer's last byte.
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(45);
+/// Longest answer, bytes: a chain of a hundred names is below 20 kB.
+const BODY_LIMIT: usize = 1 << 20;
+/// URLs whose Retry-After is remembered at once.
+const REMEMBERED: usize = 1024;
+
+/// Why a request to the CA got no usable answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TransportError {
+    #[error("no answer from {host} within {} s: is it up, and may this machine reach it", TOTAL_TIMEOUT.as_secs())]
+    Timeout { host: String },
+    #[error("cannot reach {host}: {reason}{}", connect_remedy(reason))]
+    Connect { host: String, reason: String },
+    #[error(
+        "{host} sent an answer of more than {BODY_LIMIT} bytes, which no ACME server does: is the directory URL right"
+    )]
+    TooLarge { host: String },
+    #[error("the answer from {host} broke off: {reason}")]
+    Broken { host: String, reason: String },
+    #[error("{url} redirects to `{to}`: configure that address as the issuer if it is the CA's")]
+    Redirect { url: String, to: String },
+    #[error("{url} answered {status} with {kind} in place of an ACME document{}", not_acme_remedy(*status))]
+    NotAcme { url: String, status: u16, kind: String },
+}
+
+fn connect_remedy(reason: &str) -> &'static str {
+    if reason.contains("UnknownIssuer") {
+        "; its certificate is not from a public CA: put the root it comes from into `acme.roots`"
+    } else if reason.contains("certificate") {
+        "; is something between this machine and the CA, or is this machine's clock wrong"
+    } else {
+        "; is the CA up, and may this machine reach it (HTTPS_PROXY is honoured)"
+    }
+}
+
+fn not_acme_remedy(status: u16) -> &'static str {
+    match status {
+        500.. => ": the CA has trouble of its own",
+        _ => ": is the issuer's directory URL right",
+    }
+}
+
+/// A bounded HTTP client for one issuer. Clones share one connection pool.
+#[derive(Clone)]
+pub(super) struct Transport {
+    client: Client<HttpsConnector<Connector>, BodyWrapper<Bytes>>,
+    waits: Arc<Mutex<Waits>>,
+}
+
+#[derive(Default)]
+struct Waits {
+    by_url: HashMap<String, SystemTime>,
+    refusal: Option<SystemTime>,
+}
+
+impl Transport {
+    /// A client that trusts the public roots and `roots`, and goes through the proxy that HTTPS_PROXY and
+    /// NO_PROXY name, unless `direct`.
+    pub(super) fn new(roots: &[CertificateDer<'static>], direct: bool) -> Self {
+        let mut store = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        store.add_parsable_certificates(roots.iter().cloned());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("the provider supports TLS 1.2 and 1.3")
+            .with_root_certificates(store)
+            .with_no_client_auth();
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let proxies = Arc::new(if direct { Matcher::builder().build() } else { Matcher::from_env() });
+        let connector = hyper_rustls::HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_only()
+            .enable_http1()
+            .enable_http2()
+            .wrap_connector(Connector { tcp, proxies });
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(Duration::from_secs(30))
+            .build(connector);
+        Self { client, waits: Arc::default() }
+    }
+
+    /// The moment that the last answer from `url` asked to wait for; forgotten once told.
+    pub(super) fn take_wait(&self, url: &str) -> Option<SystemTime> {
+        self.lock().by_url.remove(url)
+    }
+
+    /// The moment that the last refusal (4xx or 5xx) asked to wait for; forgotten once told.
+    pub(super) fn take_refusal_wait(&self) -> Option<SystemTime> {
+        self.lock().refusal.take()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Waits> {
+        self.waits.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn remember(&self, url: &str, parts: &http::response::Parts) {
+        let value = parts.headers.get(RETRY_AFTER).and_then(|v| v.to_str().ok());
+        let wait = value.and_then(|v| retry_after(v, clock::now()));
+        let mut waits = self.lock();
+        if !parts.status.is_success() {
+            waits.refusal = wait;
+        }
+        match wait {
+            Some(wait) if waits.by_url.len() < REMEMBERED => {
+                waits.by_url.insert(url.to_owned(), wait);
+            }
+            _ => {
+                waits.by_url.remove(url);
+            }
+        }
+    }
+
+    async fn send(self, mut request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, TransportError> {
+        let url = request.uri().to_string();
+        let host = request.uri().authority().map_or_else(|| url.clone(), ToString::to_string);
+        request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(AGENT));
+        let answer = async {
+            let response = self
+                .client
+                .request(request)
+                .await
+                .map_err(|e| TransportError::Connect { host: host.clone(), reason: root_cause(&e) })?;
+            let (parts, body) = response.into_parts();
+            match Limited::new(body, BODY_LIMIT).collect().await {
+                Ok(body) => Ok((parts, body.to_bytes())),
+                Err(e) if e.is::<http_body_util::LengthLimitError>() => {
+                    Err(TransportError::TooLarge { host: host.clone() })
+                }
+                Err(e) => Err(TransportError::Broken { host: host.clone(), reason: root_cause(&*e) }),
+            }
+        };
+        let (parts, body) = tokio::time::timeout(TOTAL_TIMEOUT, answer)
+            .await
+            .map_err(|_| TransportError::Timeout { host: host.clone() })??;
+        self.remember(&url, &parts);
+        check(&url, &parts, &body)?;
+        Ok(BytesResponse::from(Response::from_parts(parts, Full::new(body))))
+    }
+}
+
+/// Whether an answer can be an ACME server's: JSON, a problem document, a chain, or empty.
+fn check(url: &str, parts: &http::response::Parts, body: &[u8]) -> Result<(), TransportError> {
+    if parts.status.is_redirection() {
+        let to = parts.headers.get(LOCATION).map_or("", |v| v.to_str().unwrap_or("(unreadable)"));
+        return Err(TransportError::Redirect { url: url.to_owned(), to: printable(to, 200) });
+    }
+    let kind = parts.headers.get(CONTENT_TYPE).map_or("", |v| v.to_str().unwrap_or("(unreadable)"));
+    let expected = kind.contains("json") || kind.starts_with("application/pem-certificate-chain");
+    if body.is_empty() || expected {
+        return Ok(());
+    }
+    let kind = match kind {
+        "" => "content of no declared type".to_owned(),
+        kind if kind.starts_with("text/html") => "an HTML page".to_owned(),
+        kind => format!("`{}`", printable(kind, 80)),
+    };
+    Err(TransportError::NotAcme { url: url.to_owned(), status: parts.status.as_u16(), kind })
+}
+
+/// Foreign text made fit for a line of a log.
+pub(super) fn printable(text: &str, limit: usize) -> String {
+    let mut kept: String = text.chars().take(limit).collect();
+    if kept.len() < text.len() {
+        kept.push('…');
+    }
+    kept.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// Retry-After as a moment: seconds from `now`, or an HTTP date (RFC 9110 section 10.2.3).
+fn retry_after(value: &str, now: SystemTime) -> Option<SystemTime> {
+    match value.trim().parse::<u32>() {
+        Ok(seconds) => Some(now + Duration::from_secs(seconds.into())),
+        Err(_) => httpdate::parse_http_date(value.trim()).ok(),
+    }
+}
+
+/// The innermost cause, which is the one that tells something.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+impl HttpClient for Transport {
+    fn request(
+        &self,
+        request: Request<BodyWrapper<Bytes>>,
+    ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
+        let sent = self.clone().send(request);
+        Box::pin(async move { sent.await.map_err(|e| Error::Other(Box::new(e))) })
+    }
+}
+
+/// Connects straight, or through the proxy that the environment names for the destination.
+#[derive(Clone)]
+struct Connector {
+    tcp: HttpConnector,
+    proxies: Arc<Matcher>,
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<TcpStream>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.tcp.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, destination: Uri) -> Self::Future {
+        let Some(proxy) = self.proxies.intercept(&destination) else {
+            let connecting = self.tcp.call(destination);
+            return Box::pin(async move { connecting.await.map_err(Into::into) });
+        };
+        let mut tunnel = Tunnel::new(proxy.uri().clone(), self.tcp.clone());
+        if let Some(credentials) = proxy.basic_auth() {
+            tunnel = tunnel.with_auth(credentials.clone());
+        }
+        let name = proxy.uri().authority().map(|a| a.host().to_owned()).unwrap_or_default();
+        Box::pin(async move {
+            tunnel.call(destination).await.map_err(|e| format!("through the proxy {name}: {e}").into())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_in_both_forms() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        for (value, seconds) in [
+            ("0", Some(0)),
+            (" 120 ", Some(120)),
+            ("Mon, 12 Jan 1970 13:46:50 GMT", Some(10)),
+            ("-1", None),
+            ("soon", None),
+            ("", None),
+            ("99999999999999999999", None),
+        ] {
+            assert_eq!(retry_after(value, now), seconds.map(|s| now + Duration::from_secs(s)), "{value}");
+        }
+    }
+
+    #[test]
+    fn what_no_acme_server_sends_is_named() {
+        let parts = |status: u16, headers: &[(&str, &str)]| {
+            let mut builder = Response::builder().status(status);
+            for (name, value) in headers {
+                builder = builder.header(*name, *value);
+            }
+            builder.body(()).unwrap().into_parts().0
+        };
+        let json = [("content-type", "application/json; charset=utf-8")];
+        assert!(check("u", &parts(200, &json), b"{}").is_ok());
+        assert!(check("u", &parts(400, &[("content-type", "application/problem+json")]), b"{}").is_ok());
+        assert!(check("u", &parts(204, &[]), b"").is_ok());
+        let told = |status, headers: &[(&str, &str)]| {
+            check("https://ca/d", &parts(status, headers), b"x").unwrap_err().to_string()
+        };
+        assert_eq!(
+            told(200, &[("content-type", "text/html; charset=utf-8")]),
+            "https://ca/d answered 200 with an HTML page in place of an ACME document: is the issuer's directory URL right"
+        );
+        assert!(told(503, &[]).contains("answered 503 with content of no declared type"));
+        assert!(told(302, &[("location", "https://other/\u{7f}")]).contains("redirects to `(unreadable)`"));
+        assert!(told(301, &[("location", "https://other/d")]).contains("redirects to `https://other/d`"));
+    }
+}

@@ -1,0 +1,151 @@
+//! A command's side of the admin socket.
+
+use std::io;
+use std::path::Path;
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use super::{Conclusion, Refusal, Reloaded, RenewRequest, StatusReport};
+use crate::renewal::Event;
+
+/// Longest line the daemon sends, bytes.
+const LINE_LIMIT: usize = 1 << 20;
+
+/// Why a daemon did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// It said no, and why.
+    #[error("{0}")]
+    Refused(String),
+    /// Its socket is there, but this user may not use it.
+    #[error("{0} may only be used by root and by the daemon's own user: run the command as one of them")]
+    NotAllowed(String),
+    /// The conversation broke.
+    #[error("the conversation with the running daemon broke off: {0}")]
+    Broken(String),
+}
+
+/// A daemon that answers.
+pub struct Client {
+    stream: UnixStream,
+}
+
+impl Client {
+    /// Reaches the daemon behind `socket`; `None` where none runs.
+    ///
+    /// # Errors
+    /// One runs, but does not let this user in.
+    pub async fn connect(socket: &Path) -> Result<Option<Self>, ClientError> {
+        match UnixStream::connect(socket).await {
+            Ok(stream) => Ok(Some(Self { stream })),
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                Ok(None)
+            }
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                Err(ClientError::NotAllowed(socket.display().to_string()))
+            }
+            Err(e) => Err(ClientError::Broken(e.to_string())),
+        }
+    }
+
+    /// The daemon's state.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn status(self) -> Result<StatusReport, ClientError> {
+        whole(self.send(Method::GET, "/status", Bytes::new()).await?).await
+    }
+
+    /// Has the configuration read again; the warnings.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] when it is wrong; nothing has changed then.
+    pub async fn reload(self) -> Result<Vec<String>, ClientError> {
+        let reloaded: Reloaded = whole(self.send(Method::POST, "/reload", Bytes::new()).await?).await?;
+        Ok(reloaded.warnings)
+    }
+
+    /// Has certificates attended to, telling each event as it happens.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn renew(
+        self,
+        request: &RenewRequest,
+        told: &dyn Fn(&Event),
+    ) -> Result<Conclusion, ClientError> {
+        let body = serde_json::to_vec(request).expect("plain values always have a JSON form");
+        let response = self.send(Method::POST, "/renew", body.into()).await?;
+        if !response.status().is_success() {
+            return whole(response).await;
+        }
+        let mut body = response.into_body();
+        let mut pending = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|e| ClientError::Broken(e.to_string()))?;
+            pending.extend_from_slice(frame.data_ref().map_or(&[], |d| d));
+            while let Some(end) = pending.iter().position(|b| *b == b'\n') {
+                let line = pending.split_to(end + 1);
+                if let Ok(event) = serde_json::from_slice::<Event>(&line) {
+                    told(&event);
+                } else if let Ok(refusal) = serde_json::from_slice::<Refusal>(&line) {
+                    return Err(ClientError::Refused(refusal.error));
+                } else {
+                    return serde_json::from_slice(&line).map_err(|e| ClientError::Broken(e.to_string()));
+                }
+            }
+            if pending.len() > LINE_LIMIT {
+                return Err(ClientError::Broken("it sent a line without an end".to_owned()));
+            }
+        }
+        Err(ClientError::Broken("the daemon has ended".to_owned()))
+    }
+
+    /// Puts a challenge of another client into the gate, or takes one out.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn challenge(self, method: Method, token: &str, body: Bytes) -> Result<(), ClientError> {
+        let response = self.send(method, &format!("/challenges/{token}"), body).await?;
+        if response.status().is_success() { Ok(()) } else { whole(response).await }
+    }
+
+    /// The tokens of other clients.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn challenges(self) -> Result<Vec<String>, ClientError> {
+        whole(self.send(Method::GET, "/challenges", Bytes::new()).await?).await
+    }
+
+    async fn send(self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, ClientError> {
+        let broken = |e: hyper::Error| ClientError::Broken(e.to_string());
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(self.stream)).await.map_err(broken)?;
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "wicketgate")
+            .body(Full::new(body))
+            .map_err(|e| ClientError::Broken(e.to_string()))?;
+        sender.send_request(request).await.map_err(broken)
+    }
+}
+
+async fn whole<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T, ClientError> {
+    let broken = |e: &dyn std::fmt::Display| ClientError::Broken(e.to_string());
+    let status = response.status();
+    let body = response.into_body().collect().await.map_err(|e| broken(&e))?.to_bytes();
+    if status.is_success() {
+        return serde_json::from_slice(&body).map_err(|e| broken(&e));
+    }
+    let refusal: Refusal = serde_json::from_slice(&body).map_err(|e| broken(&e))?;
+    Err(ClientError::Refused(refusal.error))
+}

@@ -1,0 +1,247 @@
+//! The daemon's side of the admin socket.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{Method, Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+
+use super::{
+    AdminSocket, BODY_LIMIT, Conclusion, ForeignChallenge, Refusal, Reloaded, RenewRequest, StatusReport,
+};
+use crate::challenge::{ChallengeGuard, ChallengeTable, Pending, Token};
+use crate::net::drain::Stop;
+use crate::renewal::{Event, Keeper};
+
+/// Challenges of other clients that are held at once.
+const FOREIGN_LIMIT: usize = 1000;
+
+/// What a reload came to: warnings, or why nothing has changed.
+type ReloadFuture = Pin<Box<dyn Future<Output = Result<Vec<String>, String>>>>;
+
+/// What the socket can set in motion.
+pub struct Actions {
+    /// Certificates.
+    pub keeper: Rc<Keeper>,
+    /// Tokens.
+    pub table: ChallengeTable,
+    /// Reads the configuration again.
+    pub reload: Box<dyn Fn() -> ReloadFuture>,
+    /// Puts an event into the daemon's log.
+    pub log: Rc<dyn Fn(&Event)>,
+    /// When the daemon was started.
+    pub since: Timestamp,
+}
+
+struct Desk {
+    actions: Actions,
+    foreign: RefCell<HashMap<String, ChallengeGuard>>,
+}
+
+/// Serves the socket until the stop, on the keeper's thread.
+pub async fn serve(socket: AdminSocket, actions: Actions, stop: Stop) {
+    let desk = Rc::new(Desk { actions, foreign: RefCell::default() });
+    loop {
+        let accepted = tokio::select! {
+            () = stop.requested() => return,
+            accepted = socket.listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                tokio::task::spawn_local(converse(stream, desk.clone()));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the admin socket cannot accept");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn converse(stream: UnixStream, desk: Rc<Desk>) {
+    let us = rustix::process::geteuid().as_raw();
+    let known = stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == us);
+    if !known {
+        tracing::warn!("a stranger at the admin socket was turned away");
+        return;
+    }
+    let service = service_fn(move |request| {
+        let desk = desk.clone();
+        async move { Ok::<_, Infallible>(desk.answer(request).await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(10))
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "an admin connection broke");
+    }
+}
+
+impl Desk {
+    async fn answer(self: &Rc<Self>, request: Request<Incoming>) -> Response<Lines> {
+        let (parts, body) = request.into_parts();
+        let body = match Limited::new(body, BODY_LIMIT).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(e) => return refusal(StatusCode::BAD_REQUEST, format!("the request cannot be read: {e}")),
+        };
+        let path = parts.uri.path();
+        match (&parts.method, path, path.strip_prefix("/challenges/")) {
+            (&Method::GET, "/status", _) => json(StatusCode::OK, &self.status()),
+            (&Method::POST, "/reload", _) => match (self.actions.reload)().await {
+                Ok(warnings) => json(StatusCode::OK, &Reloaded { warnings }),
+                Err(error) => refusal(StatusCode::UNPROCESSABLE_ENTITY, error),
+            },
+            (&Method::POST, "/renew", _) => match serde_json::from_slice(&body) {
+                Ok(request) => self.renew(request),
+                Err(e) => refusal(StatusCode::BAD_REQUEST, e.to_string()),
+            },
+            (&Method::GET, "/challenges", _) => {
+                json(StatusCode::OK, &self.foreign.borrow().keys().collect::<Vec<_>>())
+            }
+            (&Method::PUT, _, Some(token)) => self.put(token, &body),
+            (&Method::DELETE, _, Some(token)) => match self.foreign.borrow_mut().remove(token) {
+                Some(_withdrawn) => empty(StatusCode::NO_CONTENT),
+                None => refusal(StatusCode::NOT_FOUND, "no such token was put here".to_owned()),
+            },
+            _ => refusal(StatusCode::NOT_FOUND, format!("there is no {} {path}", parts.method)),
+        }
+    }
+
+    fn status(&self) -> StatusReport {
+        StatusReport {
+            pid: Some(std::process::id()),
+            version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            since: Some(self.actions.since),
+            certificates: self.actions.keeper.status(),
+        }
+    }
+
+    /// The pass goes on to its end even when the one who asked hangs up.
+    fn renew(self: &Rc<Self>, request: RenewRequest) -> Response<Lines> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let desk = self.clone();
+        tokio::task::spawn_local(async move {
+            let log = desk.actions.log.clone();
+            let line = |value: &dyn erased::Line| {
+                // Nobody may be listening any more.
+                let _ = sender.send(value.line());
+            };
+            let told = {
+                let sender = sender.clone();
+                Rc::new(move |event: &Event| {
+                    log(event);
+                    // Nobody may be listening any more.
+                    let _ = sender.send(erased::Line::line(event));
+                })
+            };
+            match desk.actions.keeper.attend(&request.names, request.force, told).await {
+                Ok(outcomes) => line(&Conclusion::of(&outcomes)),
+                Err(e) => line(&Refusal { error: e.to_string() }),
+            }
+        });
+        let mut response = Response::new(Lines::Following(receiver));
+        response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static("application/x-ndjson"));
+        response
+    }
+
+    fn put(&self, token: &str, body: &[u8]) -> Response<Lines> {
+        let challenge: ForeignChallenge = match serde_json::from_slice(body) {
+            Ok(challenge) => challenge,
+            Err(e) => return refusal(StatusCode::BAD_REQUEST, e.to_string()),
+        };
+        let token: Token = match token.parse() {
+            Ok(token) => token,
+            Err(e) => return refusal(StatusCode::BAD_REQUEST, format!("{e}")),
+        };
+        let mut foreign = self.foreign.borrow_mut();
+        if foreign.len() >= FOREIGN_LIMIT {
+            return refusal(
+                StatusCode::CONFLICT,
+                format!("{FOREIGN_LIMIT} tokens are held already: remove some"),
+            );
+        }
+        // An earlier one of that name goes first, or its guard would withdraw the new one.
+        foreign.remove(token.as_str());
+        let name = token.as_str().to_owned();
+        let pending = Pending {
+            key_authorization: Bytes::from(challenge.key_authorization),
+            hosts: Arc::new(challenge.hosts.into_iter().collect()),
+        };
+        foreign.insert(name, self.actions.table.put(token, pending));
+        empty(StatusCode::NO_CONTENT)
+    }
+}
+
+mod erased {
+    use super::{Bytes, Serialize};
+
+    /// Anything that has a line of JSON.
+    pub(super) trait Line {
+        fn line(&self) -> Bytes;
+    }
+
+    impl<T: Serialize> Line for T {
+        fn line(&self) -> Bytes {
+            let mut line = serde_json::to_vec(self).expect("plain values always have a JSON form");
+            line.push(b'\n');
+            Bytes::from(line)
+        }
+    }
+}
+
+/// A body: one piece, or lines as they come.
+pub(super) enum Lines {
+    One(Option<Bytes>),
+    Following(mpsc::UnboundedReceiver<Bytes>),
+}
+
+impl http_body::Body for Lines {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match &mut *self {
+            Self::One(piece) => Poll::Ready(piece.take().map(|p| Ok(Frame::data(p)))),
+            Self::Following(lines) => lines.poll_recv(context).map(|line| line.map(|l| Ok(Frame::data(l)))),
+        }
+    }
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Response<Lines> {
+    let text = serde_json::to_vec(value).expect("plain values always have a JSON form");
+    let mut response = Response::new(Lines::One(Some(Bytes::from(text))));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response
+}
+
+fn refusal(status: StatusCode, error: String) -> Response<Lines> {
+    json(status, &Refusal { error })
+}
+
+fn empty(status: StatusCode) -> Response<Lines> {
+    let mut response = Response::new(Lines::One(None));
+    *response.status_mut() = status;
+    response
+}

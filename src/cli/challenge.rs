@@ -1,0 +1,60 @@
+//! `challenge`: tokens from another ACME client.
+
+use clap::Subcommand;
+use http::Method;
+
+use super::{Arguments, FAILED, Failure, output, runtime};
+use crate::admin::ForeignChallenge;
+use crate::admin::client::Client;
+use crate::hostname::Identifier;
+
+#[derive(Subcommand, Debug)]
+pub(super) enum ChallengeCommand {
+    /// Answer a token until it is removed or the daemon ends
+    Put {
+        /// The challenge's token
+        token: String,
+        /// The exact answer, `TOKEN.THUMBPRINT`
+        key_authorization: String,
+        /// Host to answer for; may be repeated
+        #[arg(long, required = true)]
+        host: Vec<Identifier>,
+    },
+    /// Answer a token no more
+    Remove {
+        /// The challenge's token
+        token: String,
+    },
+    /// Print the tokens that were put here
+    List,
+}
+
+pub(super) fn run(arguments: &Arguments, command: &ChallengeCommand) -> Result<u8, Failure> {
+    let config = arguments.load_aloud()?;
+    runtime()?.block_on(async {
+        let Some(daemon) = Client::connect(&config.admin.socket).await? else {
+            let message = format!(
+                "no daemon answers on {}: start it with `wicketgate run`",
+                config.admin.socket.display()
+            );
+            return Err(Failure::new(FAILED, message));
+        };
+        match command {
+            ChallengeCommand::Put { token, key_authorization, host } => {
+                let challenge =
+                    ForeignChallenge { key_authorization: key_authorization.clone(), hosts: host.clone() };
+                let body = serde_json::to_vec(&challenge).expect("plain values always have a JSON form");
+                daemon.challenge(Method::PUT, token, body.into()).await?;
+            }
+            ChallengeCommand::Remove { token } => {
+                daemon.challenge(Method::DELETE, token, bytes::Bytes::new()).await?;
+            }
+            ChallengeCommand::List => {
+                for token in daemon.challenges().await? {
+                    output::line(&token);
+                }
+            }
+        }
+        Ok(0)
+    })
+}

@@ -1,0 +1,120 @@
+//! `status`: how things stand, from the daemon or, where none runs, from disk.
+
+use std::time::SystemTime;
+
+use clap::Args;
+use jiff::Timestamp;
+
+use super::{Arguments, FAILED, Failure, output, runtime};
+use crate::admin::StatusReport;
+use crate::admin::client::Client;
+use crate::certificate::rough;
+use crate::clock;
+use crate::config::Config;
+use crate::renewal::{CertificateStatus, Lineages};
+use crate::store::Store;
+
+#[derive(Args, Debug)]
+pub(super) struct StatusArguments {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &Arguments, status: &StatusArguments) -> Result<u8, Failure> {
+    let config = arguments.load_aloud()?;
+    let report = runtime()?.block_on(async {
+        match Client::connect(&config.admin.socket).await? {
+            Some(daemon) => Ok::<_, Failure>(daemon.status().await?),
+            None => Ok(from_disk(&config)?),
+        }
+    })?;
+    if status.json {
+        output::json(&report);
+    } else {
+        output::say(&describe(&report, clock::now()));
+    }
+    let missing =
+        |c: &CertificateStatus| c.version.is_none() || c.failures > 0 || c.deploys.iter().any(|d| d.pending);
+    Ok(if report.certificates.iter().any(missing) { FAILED } else { 0 })
+}
+
+fn from_disk(config: &Config) -> Result<StatusReport, Failure> {
+    let store = match Store::open_existing(&config.state_dir) {
+        Ok(store) => Some(store),
+        Err(_) if !config.state_dir.exists() => None,
+        Err(e) => return Err(e.into()),
+    };
+    let (lineages, told) = Lineages::load(config, store.as_ref());
+    for sentence in told {
+        output::complain(&sentence);
+    }
+    let certificates = lineages.status(store.as_ref(), config, clock::now());
+    Ok(StatusReport { pid: None, version: None, since: None, certificates })
+}
+
+/// The report for a person.
+fn describe(report: &StatusReport, now: SystemTime) -> String {
+    let mut text = match (report.pid, report.since) {
+        (Some(pid), Some(since)) => {
+            format!(
+                "wicketgate {} runs (pid {pid}) since {}\n",
+                report.version.as_deref().unwrap_or("?"),
+                time(since)
+            )
+        }
+        _ => "no daemon runs; this is what is stored\n".to_owned(),
+    };
+    for c in &report.certificates {
+        text.push_str(&format!("\n{}\n", c.name));
+        let mut row = |label: &str, value: String| text.push_str(&format!("  {label:<9} {value}\n"));
+        row("names", c.identifiers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
+        let untrusted = if c.untrusted { " (UNTRUSTED: for demos and tests only)" } else { "" };
+        row("issuer", format!("{}{untrusted}", c.issuer));
+        match (c.version, c.not_after) {
+            (Some(version), Some(not_after)) => {
+                row(
+                    "valid",
+                    format!("until {} ({})", time(not_after), distance(not_after, now, "left", "ago")),
+                );
+                row("serial", c.serial.clone().unwrap_or_default());
+                row("files", format!("{} (version {version})", c.path));
+            }
+            _ => row("valid", "no certificate yet".to_owned()),
+        }
+        row(
+            "next",
+            format!("{} ({}; {})", time(c.next), distance(c.next, now, "from now", "overdue"), c.reason),
+        );
+        if c.failures > 0 {
+            let last = c.last_error.as_deref().unwrap_or("unknown");
+            row("FAILED", format!("{} in a row; the last: {last}", c.failures));
+        }
+        for d in &c.deploys {
+            let state = match (&d.last_error, d.pending, d.version) {
+                (Some(error), true, _) => {
+                    let next =
+                        d.retry_at.map(|at| format!("; tried again at {}", time(at))).unwrap_or_default();
+                    format!("FAILED: {error}{next}")
+                }
+                (None, true, _) => "pending".to_owned(),
+                (_, false, Some(version)) => format!("took version {version}"),
+                (_, false, None) => "nothing to take yet".to_owned(),
+            };
+            row("deploy", format!("{}: {state}", d.service));
+        }
+    }
+    text
+}
+
+fn time(moment: Timestamp) -> String {
+    moment.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+fn distance(moment: Timestamp, now: SystemTime, ahead: &str, behind: &str) -> String {
+    let moment = SystemTime::from(moment);
+    match moment.duration_since(now) {
+        Ok(left) => format!("{} {ahead}", rough(left)),
+        Err(e) => format!("{} {behind}", rough(e.duration())),
+    }
+}

@@ -1,0 +1,266 @@
+//! `[[certificate]]` and `[deploy.NAME]`, checked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::front::listing;
+use super::keys::{nearest, not_yet};
+use super::problem::seen;
+use super::section::{Entry, Section, one_of};
+use super::{CertificateRequest, DeployTarget, KeyType};
+use crate::hostname::Identifier;
+
+/// Most identifiers in one certificate: the limit of the public CAs.
+pub(super) const MAX_IDENTIFIERS: usize = 100;
+
+const KEY_TYPES: [(&str, KeyType); 5] = [
+    ("ecdsa-p256", KeyType::EcdsaP256),
+    ("ecdsa-p384", KeyType::EcdsaP384),
+    ("rsa-2048", KeyType::Rsa2048),
+    ("rsa-3072", KeyType::Rsa3072),
+    ("rsa-4096", KeyType::Rsa4096),
+];
+
+/// The certificates; `targets` are the names of `[deploy.NAME]`, right or wrong.
+pub(super) fn certificates(root: &Section<'_>, embedded: bool) -> Vec<CertificateRequest> {
+    let targets: Vec<_> = root.named("deploy").into_iter().map(|(name, _)| name).collect();
+    let mut places = BTreeMap::new();
+    let mut certificates = Vec::new();
+    for section in root.tables("certificate") {
+        let identifiers = identifiers(&section);
+        let Some(name) = name(&section, &identifiers) else { continue };
+        if let Some(first) = places.insert(name.clone(), section.origin()) {
+            let message = format!(
+                "the certificate at {first} has the name `{name}` too; give this one a `name` of its own"
+            );
+            section.refuse(&message);
+        }
+        section.parsed("partial", (), partial);
+        certificates.push(CertificateRequest {
+            name,
+            identifiers,
+            key_type: section
+                .parsed("key-type", KeyType::default(), |text| one_of(text, "key type", &KEY_TYPES)),
+            profile: section.entry("profile").and_then(|entry| entry.parsed(profile)),
+            deploy: deploy_names(&section, &targets, embedded),
+        });
+    }
+    let used: BTreeSet<_> = certificates.iter().flat_map(|certificate| &certificate.deploy).collect();
+    for (target, section) in root.named("deploy") {
+        if !used.contains(&target.to_owned()) {
+            section.warn(&format!(
+                "no certificate names it; write `deploy = [{target:?}]` under a [[certificate]]"
+            ));
+        }
+    }
+    certificates
+}
+
+fn identifiers(section: &Section<'_>) -> Vec<Identifier> {
+    let Some(list) = section.entry("hostnames") else {
+        let message = "missing; list what the certificate shall cover, as in `hostnames = [\"example.net\", \"www.example.net\"]`";
+        section.refuse_missing("hostnames", message);
+        return Vec::new();
+    };
+    let count = list.items().len();
+    if count == 0 {
+        list.refuse("an empty list; a certificate covers at least one hostname");
+    }
+    if count > MAX_IDENTIFIERS {
+        let message = format!(
+            "{count} hostnames, and one certificate covers {MAX_IDENTIFIERS} at most; split them into several [[certificate]] tables"
+        );
+        list.refuse(&message);
+        return Vec::new();
+    }
+    let mut identifiers = Vec::new();
+    for (entry, identifier) in section.each("hostnames", identifier) {
+        if identifiers.contains(&identifier) {
+            entry.refuse(&format!("`{identifier}` is listed twice in this certificate; keep it once"));
+        } else {
+            identifiers.push(identifier);
+        }
+    }
+    identifiers
+}
+
+fn identifier(text: &str) -> Result<Identifier, String> {
+    match text.parse::<Identifier>() {
+        Ok(Identifier::Ip(ip)) => address(ip.to_canonical(), text),
+        Ok(identifier) => Ok(identifier),
+        Err(error) => Err(match text {
+            _ if text.contains("://") => format!("{} is a URL; write its hostname only", seen(text)),
+            _ if has_port(text) => {
+                format!("{} has a port; a certificate is for the host, write it alone", seen(text))
+            }
+            _ => format!("{error}{}", if text.starts_with("*.") { "" } else { "; correct it or remove it" }),
+        }),
+    }
+}
+
+fn has_port(text: &str) -> bool {
+    text.rsplit_once(':')
+        .is_some_and(|(host, port)| host.parse::<Identifier>().is_ok() && port.parse::<u16>().is_ok())
+}
+
+fn address(ip: IpAddr, text: &str) -> Result<Identifier, String> {
+    if ip.is_unspecified() || ip.is_multicast() {
+        return Err(format!("{} is no host's address; write the one that clients connect to", seen(text)));
+    }
+    Ok(Identifier::Ip(ip))
+}
+
+/// The lineage's name; `None` where there is nothing to name it after, which is reported already.
+fn name(section: &Section<'_>, identifiers: &[Identifier]) -> Option<String> {
+    match section.entry("name") {
+        Some(entry) => entry.parsed(|text| {
+            if is_file_name(text) {
+                Ok(text.to_owned())
+            } else {
+                Err(format!("{} is no name for a folder; {NAME_FORM}", seen(text)))
+            }
+        }),
+        None => identifiers.first().map(ToString::to_string),
+    }
+}
+
+const NAME_FORM: &str =
+    "write letters, digits, `.`, `-`, `_` and `:`, 200 at most, the first of them a letter, a digit or `_`";
+
+fn is_file_name(text: &str) -> bool {
+    text.len() <= 200
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':'))
+}
+
+fn partial(text: &str) -> Result<(), String> {
+    match text {
+        "never" => Ok(()),
+        "always" | "emergency" => Err(not_yet(
+            "a certificate covers all its hostnames or is not ordered",
+            "write \"never\", and put a hostname that may fail into a [[certificate]] of its own",
+        )),
+        _ => Err(format!("{} is no choice for a part of a certificate; write \"never\"", seen(text))),
+    }
+}
+
+fn profile(text: &str) -> Result<String, String> {
+    let well_formed = (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
+    if well_formed {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "{} is no profile; write one that the CA's directory lists, such as \"classic\"",
+            seen(text)
+        ))
+    }
+}
+
+fn deploy_names(section: &Section<'_>, targets: &[&str], embedded: bool) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for (entry, name) in section.each("deploy", |text| known_target(text, targets)) {
+        if names.contains(&name) {
+            entry.refuse(&format!("`{name}` is listed twice; keep it once"));
+        } else {
+            names.push(name);
+        }
+    }
+    if embedded && let Some(entry) = section.entry("deploy").filter(|entry| !entry.items().is_empty()) {
+        entry.refuse(
+            "certificates of the embedded CA are for demos and tests and never go to a real server; remove the key, or choose another `acme.issuer`",
+        );
+    }
+    names
+}
+
+fn known_target(text: &str, targets: &[&str]) -> Result<String, String> {
+    if targets.contains(&text) {
+        return Ok(text.to_owned());
+    }
+    let remedy = match nearest(text, targets.iter().copied()) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None if targets.is_empty() => format!("add a table `[deploy.{text}]` with a `reload` command"),
+        None => format!("add that table, or name one of {}", listing(targets)),
+    };
+    Err(format!("there is no table for {}; {remedy}", seen(&format!("[deploy.{text}]"))))
+}
+
+/// The servers to reload.
+pub(super) fn targets(root: &Section<'_>) -> BTreeMap<String, DeployTarget> {
+    let mut targets = BTreeMap::new();
+    for (name, section) in root.named("deploy") {
+        if !is_file_name(name) {
+            section.refuse(&format!("{} is no name for a server; {NAME_FORM}", seen(name)));
+        }
+        let reload = match section.entry("reload") {
+            Some(entry) => reload(&entry),
+            None => {
+                let message = "missing; write the command that makes the server read the new files, as in `reload = [\"nginx\", \"-s\", \"reload\"]`";
+                section.refuse_missing("reload", message);
+                Vec::new()
+            }
+        };
+        let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3600));
+        let timeout = section.duration("timeout", 60 * second, second..=hour);
+        targets.insert(name.to_owned(), DeployTarget { reload, timeout });
+    }
+    targets
+}
+
+fn reload(entry: &Entry<'_>) -> Vec<String> {
+    let items = entry.items();
+    let words: Vec<_> = items.iter().filter_map(Entry::text).map(str::to_owned).collect();
+    // A list with something else than texts in it was refused before.
+    if entry.text().is_some() || words.len() < items.len() {
+        return Vec::new();
+    }
+    match words.first().map(String::as_str) {
+        None => entry.refuse("an empty list; write the program and its arguments"),
+        Some("") => entry.refuse("the program's name is empty; write its absolute path, or its bare name"),
+        Some(program) if program.contains('/') && !program.starts_with('/') => entry.refuse(&format!(
+            "{} is a relative path, which would depend on where wicketgate is started; write it from `/`, or the bare name of an installed program",
+            seen(program)
+        )),
+        Some(_) if words.iter().any(|word| word.contains('\0')) => {
+            entry.refuse("an argument has a zero byte in it; remove it");
+        }
+        Some(_) => {}
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_safe_as_files() {
+        for name in ["example.net", "a", "_x", "2001:db8::1", "web-1_b"] {
+            assert!(is_file_name(name), "{name}");
+        }
+        let long = "a".repeat(201);
+        for name in ["", ".", "..", ".a", "-a", "a/b", "a b", "a\0", "é", "::1", "a\n", &long] {
+            assert!(!is_file_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_identifier_is_explained() {
+        for (text, reason) in [
+            ("https://example.net/", "is a URL"),
+            ("example.net:443", "has a port"),
+            ("*.example.net", "http-01 cannot prove"),
+            ("0.0.0.0", "is no host's address"),
+            ("ff02::1", "is no host's address"),
+            ("localhost", "single label"),
+            ("a_b.example.net", "correct it"),
+            ("", "is empty"),
+        ] {
+            let message = identifier(text).unwrap_err();
+            assert!(message.contains(reason), "{text}: {message}");
+        }
+        assert_eq!(identifier("::ffff:192.0.2.1"), Ok(Identifier::Ip("192.0.2.1".parse().unwrap())));
+    }
+}

@@ -1,0 +1,404 @@
+//! Every key there is, in one table: what may be written where, which kind of value it takes, and
+//! which keys a later version will understand. Suggestions, the names of environment variables and the
+//! test of `deploy/example.toml` come from here too.
+
+use super::document::{Node, Value};
+use super::problem::{Report, seen};
+
+/// What a key's value looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Text,
+    Duration,
+    Integer,
+    Boolean,
+    /// One text or a list of them.
+    TextOrList,
+    /// A list of texts.
+    List,
+    /// A program and its arguments.
+    Command,
+    Table,
+    /// `[[…]]`
+    Tables,
+    /// A table whose keys are names of the administrator's choice, each of them a table.
+    Named,
+    /// Refused, whatever it looks like: what this version does, and what to do instead.
+    Later(&'static str, &'static str),
+}
+
+/// A key by its full path; `*` stands for a name of the administrator's choice.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Key {
+    pub(super) path: &'static str,
+    pub(super) kind: Kind,
+}
+
+const fn key(path: &'static str, kind: Kind) -> Key {
+    Key { path, kind }
+}
+
+pub(super) const KEYS: &[Key] = &[
+    key("include", Kind::TextOrList),
+    key("state-dir", Kind::Text),
+    key("grace", Kind::Duration),
+    key("acme", Kind::Table),
+    key("acme.issuer", Kind::Text),
+    key(
+        "acme.fallback-issuers",
+        Kind::Later("it asks one CA only", "remove the key and name that CA in `acme.issuer`"),
+    ),
+    key("acme.contact", Kind::TextOrList),
+    key("acme.terms-agreed", Kind::Boolean),
+    key("acme.roots", Kind::Text),
+    key("acme.eab", Kind::Table),
+    key("acme.eab.kid", Kind::Text),
+    key("acme.eab.hmac-key-file", Kind::Text),
+    key("acme.concurrency", Kind::Integer),
+    key("gate", Kind::Table),
+    key("gate.listen", Kind::TextOrList),
+    key("gate.open", Kind::Text),
+    key(
+        "gate.opening",
+        Kind::Later(
+            "it opens no firewall",
+            "remove the table and keep port 80 open for as long as the gate listens",
+        ),
+    ),
+    key("gate.redirect", Kind::Table),
+    key("gate.redirect.status", Kind::Integer),
+    key("gate.redirect.port", Kind::Integer),
+    key("gate.redirect.hosts", Kind::Text),
+    key("gate.redirect.also-hosts", Kind::List),
+    key("gate.match-host", Kind::Boolean),
+    key("gate.trusted-proxies", Kind::TextOrList),
+    key("gate.max-connections", Kind::Integer),
+    key("front", Kind::Table),
+    key("front.listen", Kind::TextOrList),
+    key("front.upstream", Kind::Text),
+    key("front.site", Kind::Tables),
+    key("front.site.hostnames", Kind::List),
+    key("front.site.upstream", Kind::Text),
+    key("front.default-certificate", Kind::Text),
+    key("front.max-connections", Kind::Integer),
+    key("front.threads", Kind::Integer),
+    key("front.handshake-timeout", Kind::Duration),
+    key("front.idle-timeout", Kind::Duration),
+    key("front.connect-timeout", Kind::Duration),
+    key("front.response-timeout", Kind::Duration),
+    key("certificate", Kind::Tables),
+    key("certificate.name", Kind::Text),
+    key("certificate.hostnames", Kind::List),
+    key("certificate.key-type", Kind::Text),
+    key("certificate.profile", Kind::Text),
+    key("certificate.partial", Kind::Text),
+    key("certificate.deploy", Kind::List),
+    key("deploy", Kind::Named),
+    key("deploy.*", Kind::Table),
+    key(
+        "deploy.*.check",
+        Kind::Later(
+            "it runs no test of the server's configuration",
+            "remove the key and let `reload` name a script that tests before it reloads",
+        ),
+    ),
+    key("deploy.*.reload", Kind::Command),
+    key(
+        "deploy.*.verify",
+        Kind::Later(
+            "it does not probe what the server shows",
+            "remove the key and look with `openssl s_client -connect HOST:443`",
+        ),
+    ),
+    key(
+        "deploy.*.copy",
+        Kind::Later(
+            "it copies no files",
+            "remove the key and point the server to the files in `live/NAME` of the state directory",
+        ),
+    ),
+    key("deploy.*.timeout", Kind::Duration),
+    key(
+        "notify",
+        Kind::Later(
+            "it sends no notices",
+            "remove the table and watch the log, or ask `wicketgate status --json` from a timer",
+        ),
+    ),
+    key("admin", Kind::Table),
+    key("admin.socket", Kind::Text),
+    key(
+        "admin.listen",
+        Kind::Later("it has no status page", "remove the key and ask `wicketgate status --json`"),
+    ),
+];
+
+impl Key {
+    /// The path's table and its last part.
+    fn split(&self) -> (&'static str, &'static str) {
+        self.path.rsplit_once('.').unwrap_or(("", self.path))
+    }
+
+    /// The environment variable's name; `None` for keys inside `[[…]]` and `[deploy.NAME]`, and for
+    /// tables.
+    pub(super) fn variable(&self) -> Option<String> {
+        let is_table = matches!(self.kind, Kind::Table | Kind::Tables | Kind::Named);
+        let repeats = ["certificate.", "front.site.", "deploy."].iter().any(|p| self.path.starts_with(p));
+        let whole_table = ["gate.opening", "notify", "include"].contains(&self.path);
+        (!is_table && !repeats && !whole_table)
+            .then(|| format!("WICKETGATE_{}", self.path.to_uppercase().replace('.', "__").replace('-', "_")))
+    }
+}
+
+/// Refuses unknown keys, keys of later versions, and values of the wrong kind.
+pub(super) fn check(root: &Node, report: &Report) {
+    check_table(root, "", "", report);
+}
+
+fn check_table(node: &Node, pattern: &str, shown: &str, report: &Report) {
+    let Value::Table(entries) = &node.value else { return };
+    let named = KEYS.iter().any(|key| key.path == pattern && key.kind == Kind::Named);
+    for (name, child) in entries {
+        let part = if named { "*" } else { name };
+        let join = |a: &str, b: &str| if a.is_empty() { b.to_owned() } else { format!("{a}.{b}") };
+        let quoted = if name.contains('.') { format!("{name:?}") } else { name.clone() };
+        let (pattern_here, shown_here) = (join(pattern, part), join(shown, &quoted));
+        match KEYS.iter().find(|key| key.split() == (pattern, part)) {
+            Some(key) => check_value(child, key, &pattern_here, &shown_here, report),
+            None => report.refuse(&child.origin, Some(&shown_here), &unknown(pattern, name)),
+        }
+    }
+}
+
+fn check_value(node: &Node, key: &Key, pattern: &str, shown: &str, report: &Report) {
+    let refuse = |node: &Node, message: &str| report.refuse(&node.origin, Some(shown), message);
+    match (key.kind, &node.value) {
+        (Kind::Later(what, instead), _) => refuse(node, &not_yet(what, instead)),
+        (Kind::Text | Kind::Duration | Kind::TextOrList, Value::Text(_))
+        | (Kind::Integer, Value::Integer(_))
+        | (Kind::Boolean, Value::Boolean(_)) => {}
+        (Kind::TextOrList | Kind::List | Kind::Command, Value::List(items)) => {
+            for item in items.iter().filter(|item| !matches!(item.value, Value::Text(_))) {
+                refuse(item, &format!("{} stands in a list of texts; write it in quotes", describe(item)));
+            }
+        }
+        (Kind::Table | Kind::Named, Value::Table(_)) => check_table(node, pattern, shown, report),
+        (Kind::Tables, Value::List(items)) => {
+            for item in items {
+                match item.value {
+                    Value::Table(_) => check_table(item, pattern, shown, report),
+                    _ => refuse(item, &wrong_kind(item, key)),
+                }
+            }
+        }
+        _ => refuse(node, &wrong_kind(node, key)),
+    }
+}
+
+/// The sentence for what only a later version does.
+pub(super) fn not_yet(what: &str, instead: &str) -> String {
+    format!("this version does not do that yet: {what}; {instead}")
+}
+
+fn wrong_kind(node: &Node, key: &Key) -> String {
+    let seen_value = describe(node);
+    let (_, name) = key.split();
+    match (key.kind, &node.value) {
+        (Kind::Text, Value::List(_)) if key.path == "certificate.key-type" => not_yet(
+            "it makes one key for a certificate",
+            "name one type, and add a second [[certificate]] with a `name` of its own for the other",
+        ),
+        (Kind::Command, Value::Text(line)) => command_remedy(line),
+        (Kind::Text, Value::Integer(_) | Value::Boolean(_)) => {
+            format!("{seen_value} is not text; write it in quotes")
+        }
+        (Kind::Text, _) => format!("{seen_value} is not text; write one text in quotes"),
+        (Kind::Duration, _) => {
+            format!("{seen_value} is not a duration; write a number with its unit in quotes, as in \"10s\"")
+        }
+        (Kind::Integer, _) => format!("{seen_value} is not a whole number; write the number without quotes"),
+        (Kind::Boolean, _) => {
+            format!("{seen_value} is neither true nor false; write one of them without quotes")
+        }
+        (Kind::TextOrList | Kind::List, Value::Text(text)) => {
+            format!("{seen_value} is not a list; write `{name} = [{text:?}]`")
+        }
+        (Kind::TextOrList | Kind::List | Kind::Command, _) => {
+            format!("{seen_value} is not a list of texts; write `{name} = [\"…\"]`")
+        }
+        (Kind::Tables, Value::Table(_)) => {
+            format!("it is a list of tables; write `[[{}]]` with two brackets", key.path)
+        }
+        (Kind::Tables, _) => format!("{seen_value} is not a list of tables; write `[[{}]]`", key.path),
+        (Kind::Table, Value::List(_)) if key.path != "deploy.*" => {
+            format!("it is a single table; write `[{}]` with one bracket", key.path)
+        }
+        (Kind::Table | Kind::Named | Kind::Later(..), _) => {
+            // Not with the value: under `acme.eab` it could be the secret itself.
+            let kind = if let Value::Text(_) = node.value { "a text" } else { &seen_value };
+            format!("{kind} is not a table; write `{}` and its keys below it", header(key.path))
+        }
+    }
+}
+
+/// A command line as the list it should have been, or the advice to write a script.
+fn command_remedy(line: &str) -> String {
+    const SHELL: &[char] = &['|', '&', ';', '<', '>', '$', '`', '(', ')', '\\', '*', '?', '~', '\n', '#'];
+    if line.contains(SHELL) || line.matches(['"', '\'']).count() % 2 == 1 {
+        return format!(
+            "{} is a text, and no shell is involved; put it into a script and write `reload = [\"/path/to/script\"]`",
+            seen(line)
+        );
+    }
+    let mut words = vec![];
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    for c in line.chars() {
+        match (quote, c) {
+            (None, '"' | '\'') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (Some(open), _) if open == c => quote = None,
+            (None, ' ' | '\t') => words.extend(word.take()),
+            _ => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    format!("{} is a text, and no shell is involved; write it as a list: `reload = {words:?}`", seen(line))
+}
+
+fn describe(node: &Node) -> String {
+    match &node.value {
+        Value::Text(text) => seen(&format!("{text:?}")),
+        Value::Integer(number) => format!("`{number}`"),
+        Value::Boolean(truth) => format!("`{truth}`"),
+        Value::Other(kind) => (*kind).to_owned(),
+        Value::List(_) => "a list".to_owned(),
+        Value::Table(_) => "a table".to_owned(),
+    }
+}
+
+fn unknown(pattern: &str, name: &str) -> String {
+    let siblings = KEYS.iter().map(Key::split).filter(|(table, _)| *table == pattern).map(|(_, last)| last);
+    if let Some(near) = nearest(name, siblings) {
+        return format!("unknown; did you mean `{near}`?");
+    }
+    let known = || KEYS.iter().filter(|key| !matches!(key.kind, Kind::Later(..))).map(Key::split);
+    let elsewhere: Vec<_> = known()
+        .filter(|(table, last)| *last == name && !table.is_empty())
+        .map(|(table, _)| format!("`{}`", header(table)))
+        .collect();
+    if !elsewhere.is_empty() {
+        return format!("unknown here; it belongs under {}", elsewhere.join(" or "));
+    }
+    let here: Vec<_> = known().filter(|(table, _)| *table == pattern).map(|(_, last)| last).collect();
+    format!("unknown; the keys here are {}", here.join(", "))
+}
+
+/// A table's line in a file.
+fn header(table: &str) -> String {
+    let repeats = KEYS.iter().any(|key| key.path == table && key.kind == Kind::Tables);
+    let name = table.replace('*', "NAME");
+    if repeats { format!("[[{name}]]") } else { format!("[{name}]") }
+}
+
+/// The candidate that is a slip of one or two letters away from `name`, or that `name` is the beginning of.
+pub(super) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    if name.len() > 64 {
+        return None;
+    }
+    let name = name.to_lowercase().replace('_', "-");
+    candidates
+        .filter(|candidate| *candidate != "*")
+        .map(|candidate| (distance(&name, candidate), candidate))
+        .filter(|(distance, candidate)| {
+            *distance <= (candidate.len() / 3).min(2) || (name.len() > 3 && candidate.starts_with(&name))
+        })
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Levenshtein's distance.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_has_its_table() {
+        for key in KEYS {
+            let (table, last) = key.split();
+            assert!(!last.is_empty());
+            assert!(
+                table.is_empty()
+                    || KEYS.iter().any(
+                        |k| k.path == table && matches!(k.kind, Kind::Table | Kind::Tables | Kind::Named)
+                    ),
+                "{}",
+                key.path
+            );
+        }
+    }
+
+    #[test]
+    fn variables() {
+        let variable = |path: &str| KEYS.iter().find(|key| key.path == path).and_then(Key::variable);
+        assert_eq!(variable("acme.issuer").as_deref(), Some("WICKETGATE_ACME__ISSUER"));
+        assert_eq!(variable("state-dir").as_deref(), Some("WICKETGATE_STATE_DIR"));
+        assert_eq!(variable("gate.redirect.status").as_deref(), Some("WICKETGATE_GATE__REDIRECT__STATUS"));
+        assert_eq!(
+            variable("acme.eab.hmac-key-file").as_deref(),
+            Some("WICKETGATE_ACME__EAB__HMAC_KEY_FILE")
+        );
+        for path in
+            ["certificate.name", "front.site.upstream", "deploy.*.timeout", "acme", "notify", "include"]
+        {
+            assert_eq!(variable(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn slips_are_recognised_and_other_words_are_not() {
+        let words = ["issuer", "contact", "terms-agreed", "eab"];
+        for (written, meant) in [
+            ("isuer", Some("issuer")),
+            ("Issuers", Some("issuer")),
+            ("terms_agreed", Some("terms-agreed")),
+            ("contacts", Some("contact")),
+            ("eba", None),
+            ("email", None),
+            ("terms", Some("terms-agreed")),
+            ("ter", None),
+        ] {
+            assert_eq!(nearest(written, words.into_iter()), meant, "{written}");
+        }
+    }
+
+    #[test]
+    fn a_command_line_is_shown_as_a_list() {
+        let remedy = |line| command_remedy(line).split("; ").last().map(str::to_owned).unwrap_or_default();
+        assert_eq!(
+            remedy("squid -k reconfigure"),
+            r#"write it as a list: `reload = ["squid", "-k", "reconfigure"]`"#
+        );
+        assert_eq!(remedy("x 'a b' \"\""), r#"write it as a list: `reload = ["x", "a b", ""]`"#);
+        for shell in ["a && b", "echo $HOME", "it's"] {
+            assert!(remedy(shell).starts_with("put it into a script"), "{shell}");
+        }
+    }
+}

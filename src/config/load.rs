@@ -1,0 +1,179 @@
+//! From files, environment and flags to a checked [`Config`].
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::document::Node;
+use super::flags::Flags;
+use super::problem::{ConfigError, Origin, Report};
+use super::section::Section;
+use super::{
+    CertificateRequest, Config, DEFAULT_FILE, Front, Gate, Issuer, Upstream, acme, certificates, environment,
+    files, front, gate, keys,
+};
+use crate::hostname::Identifier;
+
+impl Config {
+    /// The configuration of `deploy/example.toml`: every key, with a sentence each.
+    pub const EXAMPLE: &str = include_str!("../../deploy/example.toml");
+
+    /// The file to load: the one that was named, else the usual one where it exists, else none. A usual
+    /// one that this user may not look for counts as there, so that loading says so.
+    pub fn file(named: Option<PathBuf>) -> Option<PathBuf> {
+        named.or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|file| file.try_exists().unwrap_or(true)))
+    }
+
+    /// Reads the file with its includes (`None`: there is no file), puts the environment's values and
+    /// then the flags over it, and checks the whole.
+    ///
+    /// # Errors
+    /// Everything that is wrong, with its place and remedy. Only files that cannot be read or parsed
+    /// keep the checks of values from being made.
+    pub fn load(
+        file: Option<&Path>,
+        env: impl IntoIterator<Item = (String, String)>,
+        flags: &Flags,
+    ) -> Result<Self, ConfigError> {
+        let report = Report::default();
+        let mut root = match file {
+            Some(file) => files::read(file, &report),
+            None => Some(Node::empty_table(Origin::Nowhere)),
+        };
+        if let Some(root) = &mut root {
+            environment::apply(env, root, &report);
+            flags.apply(root, &report);
+            keys::check(root, &report);
+        }
+        // What could not be read is reported by now, and nothing follows from it.
+        let Some(root) = root else { return Err(report.into_error()) };
+        let section = Section::root(&root, &report);
+        if file.is_none() && section.tables("certificate").is_empty() {
+            let message = format!(
+                "there is nothing to do: no configuration file ({DEFAULT_FILE} does not exist) and no --hostname; write the file (`wicketgate config example` prints one), or pass --hostname"
+            );
+            report.refuse(&Origin::Nowhere, None, &message);
+            return Err(report.into_error());
+        }
+        let (mut config, threads_are_given) = build(&section);
+        config.warnings = report.finish()?;
+        config.digest = digest(&config, threads_are_given);
+        Ok(config)
+    }
+
+    /// The path of every key that this version understands, `*` for a name of the administrator's
+    /// choice.
+    pub fn keys() -> impl Iterator<Item = &'static str> {
+        keys::KEYS.iter().filter(|key| !matches!(key.kind, keys::Kind::Later(..))).map(|key| key.path)
+    }
+}
+
+/// Reads and checks everything; what is wrong is in the report, with a stand-in here.
+fn build(root: &Section<'_>) -> (Config, bool) {
+    let has_certificates = !root.tables("certificate").is_empty();
+    let acme = acme::acme(root, has_certificates);
+    let certificates = certificates::certificates(root, acme.issuer == Issuer::Embedded);
+    if !has_certificates {
+        root.warn("there is no [[certificate]], so nothing is obtained and nothing is renewed");
+    }
+    warn_of_addresses(root, &acme.issuer, &certificates);
+    let (front, threads_are_given) = match front::front(root, &certificates) {
+        Some((front, threads_are_default)) => (Some(front), !threads_are_default),
+        None => (None, true),
+    };
+    let gate = gate::gate(root, configured_hosts(&certificates, front.as_ref()));
+    let config = Config {
+        state_dir: state_dir(root),
+        acme,
+        gate,
+        front,
+        certificates,
+        deploy: certificates::targets(root),
+        admin: acme::admin(root),
+        digest: String::new(),
+        grace: root.duration("grace", Duration::from_secs(30), Duration::ZERO..=Duration::from_secs(3600)),
+        warnings: Vec::new(),
+    };
+    if let Some(front) = &config.front {
+        check_listeners(root, &config.gate, front);
+        check_upstreams(root, &config, front);
+    }
+    (config, threads_are_given)
+}
+
+fn state_dir(root: &Section<'_>) -> PathBuf {
+    let path = root.path("state-dir").unwrap_or_else(|| PathBuf::from("/var/lib/wicketgate"));
+    if path.parent().is_none()
+        && let Some(entry) = root.entry("state-dir")
+    {
+        entry.refuse("`/` is the whole system; name a folder for wicketgate alone");
+    }
+    path
+}
+
+fn configured_hosts(certificates: &[CertificateRequest], front: Option<&Front>) -> BTreeSet<Identifier> {
+    let of_certificates = certificates.iter().flat_map(|certificate| certificate.identifiers.iter().cloned());
+    let sites = front.map(|front| front.sites.as_slice()).unwrap_or_default();
+    let of_sites = sites.iter().flat_map(|site| site.hostnames.iter().cloned().map(Identifier::Dns));
+    of_certificates.chain(of_sites).collect()
+}
+
+/// Let's Encrypt signs IP addresses with one of its profiles only.
+fn warn_of_addresses(root: &Section<'_>, issuer: &Issuer, certificates: &[CertificateRequest]) {
+    if !matches!(issuer, Issuer::LetsEncrypt | Issuer::LetsEncryptStaging) {
+        return;
+    }
+    for certificate in certificates {
+        let has_address = certificate.identifiers.iter().any(|id| matches!(id, Identifier::Ip(_)));
+        if has_address && certificate.profile.as_deref() != Some("shortlived") {
+            let name = &certificate.name;
+            root.warn(&format!(
+                "certificate `{name}` has an IP address, which Let's Encrypt signs with `profile = \"shortlived\"` only"
+            ));
+        }
+    }
+}
+
+fn check_listeners(root: &Section<'_>, gate: &Gate, front: &Front) {
+    for ours in &front.listen {
+        if let Some(theirs) = gate.listen.iter().find(|theirs| gate::collide(*ours, **theirs)) {
+            let message = format!(
+                "`{ours}` is taken by the gate, which listens on `{theirs}`; choose another port for one of them"
+            );
+            match root.table("front").entry("listen") {
+                Some(entry) => entry.refuse(&message),
+                None => root.table("front").refuse_missing("listen", &message),
+            }
+        }
+    }
+}
+
+fn check_upstreams(root: &Section<'_>, config: &Config, front: &Front) {
+    let listen: Vec<_> = config.gate.listen.iter().chain(&front.listen).copied().collect();
+    let is_circle = |upstream: &Upstream| {
+        front::is_own_listener(upstream, &listen) || *upstream == Upstream::Unix(config.admin.socket.clone())
+    };
+    let section = root.table("front");
+    let of_sites = section.tables("site").into_iter().zip(&front.sites).map(|(s, site)| (s, &site.upstream));
+    for (section, upstream) in std::iter::once((section.clone(), &front.upstream)).chain(of_sites) {
+        if let (true, Some(entry)) = (is_circle(upstream), section.entry("upstream")) {
+            entry.refuse("wicketgate itself listens there; name the address of the application");
+        }
+    }
+}
+
+/// Hex SHA-256 over everything that was configured. A number of threads that was left to the machine
+/// counts as such: it may change from one start to the next without anybody's doing.
+fn digest(config: &Config, threads_are_given: bool) -> String {
+    let mut canonical = Config { digest: String::new(), warnings: Vec::new(), ..config.clone() };
+    if let (false, Some(front)) = (threads_are_given, &mut canonical.front) {
+        front.threads = 0;
+    }
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, format!("{canonical:?}").as_bytes());
+    hash.as_ref().iter().fold(String::with_capacity(64), |mut hex, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}

@@ -1,0 +1,119 @@
+//! What the daemon's log says of certificates, and what it says when it is ready.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::config::{Config, Issuer};
+use crate::renewal::{Event, Keeper, What};
+
+/// Puts events into the log, each at its level.
+pub(super) struct Announcer {
+    demo: RefCell<Option<Demo>>,
+    shown: Cell<bool>,
+}
+
+/// What a person may try against the embedded CA's certificates.
+struct Demo {
+    root: PathBuf,
+    host: String,
+    front: Option<SocketAddr>,
+    gate: SocketAddr,
+}
+
+impl Announcer {
+    pub(super) fn new(config: &Config) -> Self {
+        Self { demo: RefCell::new(Demo::of(config)), shown: Cell::new(false) }
+    }
+
+    pub(super) fn reconfigure(&self, config: &Config) {
+        *self.demo.borrow_mut() = Demo::of(config);
+    }
+
+    pub(super) fn announce(&self, event: &Event) {
+        let certificate = event.certificate.as_str();
+        match &event.what {
+            What::Failed { retry_at, .. } => {
+                tracing::error!(certificate, %retry_at, "{}", event.what);
+            }
+            What::DeployFailed { service, retry_at, .. } => {
+                tracing::error!(certificate, service, %retry_at, "{}", event.what);
+            }
+            What::Warning(_) => tracing::warn!(certificate, "{}", event.what),
+            What::Obtained { serial, not_after, .. } => {
+                tracing::info!(certificate, serial, %not_after, "{}", event.what);
+                self.show_demo();
+            }
+            What::Deployed { service } => tracing::info!(certificate, service, "{}", event.what),
+            What::Due(_) | What::NotDue { .. } | What::Held { .. } | What::Step(_) => {
+                tracing::debug!(certificate, "{}", event.what);
+            }
+        }
+    }
+
+    fn show_demo(&self) {
+        let demo = self.demo.borrow();
+        let Some(demo) = &*demo else { return };
+        if self.shown.replace(true) {
+            return;
+        }
+        if let Some(front) = demo.front {
+            let (host, port) = (&demo.host, front.port());
+            tracing::info!(
+                "try: curl --cacert {} --resolve {host}:{port}:{} https://{host}:{port}/",
+                shorten(&demo.root),
+                bracketed(front)
+            );
+        }
+        let (host, port) = (&demo.host, demo.gate.port());
+        tracing::info!(
+            "try: curl -i --resolve {host}:{port}:{} 'http://{host}:{port}/any/path?and=query'",
+            bracketed(demo.gate)
+        );
+    }
+}
+
+impl Demo {
+    fn of(config: &Config) -> Option<Self> {
+        if config.acme.issuer != Issuer::Embedded {
+            return None;
+        }
+        Some(Self {
+            root: config.state_dir.join("embedded-ca/root.pem"),
+            host: config.certificates.first()?.identifiers.first()?.to_string(),
+            front: config.front.as_ref().and_then(|f| f.listen.first().copied()),
+            gate: *config.gate.listen.first()?,
+        })
+    }
+}
+
+/// A path as a person in this directory would type it.
+fn shorten(path: &std::path::Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(&here).unwrap_or(path).display().to_string()
+}
+
+/// An address for curl's `--resolve`; loopback for "all addresses".
+fn bracketed(address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V4(a) if a.ip().is_unspecified() => "127.0.0.1".to_owned(),
+        SocketAddr::V6(a) if a.ip().is_unspecified() => "127.0.0.1".to_owned(),
+        SocketAddr::V4(a) => a.ip().to_string(),
+        SocketAddr::V6(a) => format!("[{}]", a.ip()),
+    }
+}
+
+/// The one line that says what is served from now on.
+pub(super) fn ready(config: &Config, keeper: &Keeper) {
+    let list =
+        |addresses: &[SocketAddr]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let stored = keeper.status().iter().filter(|c| c.version.is_some()).count();
+    let front =
+        config.front.as_ref().map(|f| format!(", the front on {}", list(&f.listen))).unwrap_or_default();
+    tracing::info!(
+        pid = std::process::id(),
+        "ready: the gate on {}{front}; {stored} of {} certificates are here",
+        list(&config.gate.listen),
+        config.certificates.len(),
+    );
+}

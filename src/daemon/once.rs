@@ -1,0 +1,71 @@
+//! `renew` without a daemon: what is due, once, with port 80 open only while an order is pending.
+
+use std::ffi::OsString;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::DaemonError;
+use crate::admin::{Conclusion, RenewRequest};
+use crate::challenge::ChallengeTable;
+use crate::config::Config;
+use crate::deploy::Helper;
+use crate::gate::{self, GateLimits, GateState, Policy};
+use crate::net::listen::{ListenOptions, bind};
+use crate::renewal::{Door, Event, Keeper, Served, UnknownNames};
+use crate::store::Store;
+
+/// Why nothing was attended to.
+#[derive(Debug, thiserror::Error)]
+pub enum OnceError {
+    /// The state directory, above all: another process works on it.
+    #[error(transparent)]
+    Daemon(#[from] DaemonError),
+    /// A name that there is not.
+    #[error(transparent)]
+    Names(#[from] UnknownNames),
+}
+
+/// Attends to certificates once. To be called inside a `LocalSet`.
+///
+/// # Errors
+/// Nothing could be begun; what fails afterwards is told and concluded.
+pub async fn renew_once(
+    config: Config,
+    request: &RenewRequest,
+    told: Rc<dyn Fn(&Event)>,
+    helper_arguments: Vec<OsString>,
+) -> Result<Conclusion, OnceError> {
+    let config = Arc::new(config);
+    let store = Store::open(&config.state_dir).map_err(DaemonError::Store)?;
+    let _lock = store.lock().map_err(DaemonError::Store)?;
+    let table = ChallengeTable::new();
+    let gate = GateState::new(table.clone(), Policy::from(&config.gate));
+    let served = Served { resolver: None, identifiers: gate.served.clone() };
+    let door = Door::momentary({
+        let config = config.clone();
+        move |stop| {
+            let listeners = config
+                .gate
+                .listen
+                .iter()
+                .map(|address| bind(*address, &ListenOptions::default()))
+                .collect::<Result<Vec<_>, _>>()?;
+            let limits = GateLimits::new(config.gate.max_connections);
+            let serving = gate::serve_all(listeners, gate.clone(), limits, stop, config.grace);
+            Ok(tokio::task::spawn_local(async move {
+                if let Err(error) = serving.await {
+                    tracing::error!(%error, "the gate cannot serve");
+                }
+            }))
+        }
+    });
+    let helper = Helper::new(helper_arguments);
+    let (keeper, sentences) = Keeper::new(config, store, table, served, door, helper);
+    for sentence in sentences {
+        tracing::warn!("{sentence}");
+    }
+    keeper.start_helper().await.map_err(DaemonError::Deploy)?;
+    let outcomes = keeper.attend(&request.names, request.force, told).await;
+    keeper.close().await;
+    Ok(Conclusion::of(&outcomes?))
+}

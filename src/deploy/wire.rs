@@ -1,0 +1,50 @@
+//! What crosses between the main process and the helper: one JSON object a line, at most 64 kB.
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// Longest line, bytes.
+const LIMIT: u64 = 64 * 1024;
+
+/// Asks the helper to run the reload command of a service for a certificate.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Request {
+    /// The configuration's digest: both sides must hold the same one.
+    pub(super) digest: String,
+    /// Place of the service among the configured ones, in the order of their names.
+    pub(super) service: usize,
+    /// Name of a configured certificate.
+    pub(super) certificate: String,
+}
+
+/// How it went.
+#[derive(Debug, Serialize, Deserialize, Clone, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Answer {
+    /// The command ended with 0.
+    Done,
+    /// It did not, or was not run; a sentence.
+    Failed(String),
+}
+
+pub(super) async fn send(
+    to: &mut (impl AsyncWrite + Unpin),
+    message: &impl Serialize,
+) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(message).expect("plain values always have a JSON form");
+    line.push(b'\n');
+    to.write_all(&line).await
+}
+
+/// The next message; `None` when the other side is gone.
+pub(super) async fn receive<T: for<'de> Deserialize<'de>>(
+    from: &mut (impl AsyncBufRead + Unpin),
+) -> std::io::Result<Option<T>> {
+    let mut line = Vec::new();
+    let read = from.take(LIMIT).read_until(b'\n', &mut line).await?;
+    if read == 0 {
+        return Ok(None);
+    }
+    Ok(Some(serde_json::from_slice(&line)?))
+}

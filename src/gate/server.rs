@@ -1,0 +1,310 @@
+//! Carries what [`reply`](super::reply::reply) decides: HTTP/1 connections on one thread, each within
+//! its deadlines.
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::future::{Future, Ready, poll_fn, ready};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, header};
+use http_body_util::Full;
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::http1;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::{JoinSet, LocalSet, spawn_local};
+use tokio::time::{sleep, timeout};
+
+use super::client::client_address;
+use super::deadlines::{GateLimits, Verdict, verdict};
+use super::reply::{self, CHALLENGE_PATH, Reply, Request};
+use super::stream::{Clock, Scratch, Watch, WatchedStream};
+use super::visits::{Outcome, Visit};
+use super::{GateState, Policy};
+use crate::hostname::Identifier;
+use crate::net::accept::accept_loop;
+use crate::net::drain::Stop;
+use crate::net::limits::Connections;
+
+/// The largest header of a request, in bytes; hyper answers 431 to a larger one. It allows 100
+/// fields at most: a cap of its own would cost an allocation a request.
+const MAX_HEADER: usize = 16 * 1024;
+
+/// Serves one listener; see [`serve_all`].
+pub async fn serve(
+    listener: std::net::TcpListener,
+    state: GateState,
+    limits: GateLimits,
+    stop: Stop,
+    grace: Duration,
+) -> io::Result<()> {
+    serve_all(vec![listener], state, limits, stop, grace).await
+}
+
+/// Answers on all listeners until the stop, then lets the requests under way finish, at most for the
+/// time of grace. Needs a current-thread runtime. Fails only where a listener cannot be used at all.
+pub async fn serve_all(
+    listeners: Vec<std::net::TcpListener>,
+    state: GateState,
+    limits: GateLimits,
+    stop: Stop,
+    grace: Duration,
+) -> io::Result<()> {
+    let listeners = listeners
+        .into_iter()
+        .map(|listener| {
+            listener.set_nonblocking(true)?;
+            TcpListener::from_std(listener)
+        })
+        .collect::<io::Result<Vec<_>>>()?;
+    let gate = Rc::new(Gate::new(state, limits));
+    let local = LocalSet::new();
+    // The set polls its main future whenever any connection wakes, so that one only waits.
+    let serving = local.spawn_local(gate.clone().run(listeners, stop, grace));
+    local.run_until(serving).await.map_err(io::Error::other)
+}
+
+/// Everything that one thread's connections share.
+struct Gate {
+    state: GateState,
+    limits: GateLimits,
+    http: http1::Builder,
+    connections: Connections,
+    watches: RefCell<Watches>,
+    clock: Rc<Clock>,
+    scratch: Scratch,
+    stopping: Cell<bool>,
+    /// Told when a connection comes while there was none, so that an idle gate sleeps soundly.
+    first: Notify,
+}
+
+impl Gate {
+    fn new(state: GateState, limits: GateLimits) -> Self {
+        let mut http = http1::Builder::new();
+        // hyper's own deadline would set and cancel a timer for each request; the sweep has them all.
+        // Flushing pipelined answers together is left off: hyper then loses an answer that precedes a
+        // close while input is left. A client may close its side after asking.
+        http.max_buf_size(MAX_HEADER).writev(false).header_read_timeout(None).half_close(true);
+        Self {
+            state,
+            limits,
+            http,
+            connections: Connections::new(limits.max_connections),
+            watches: RefCell::default(),
+            clock: Rc::new(Clock::new()),
+            scratch: Rc::new(RefCell::new(vec![0; 8 * 1024].into_boxed_slice())),
+            stopping: Cell::new(false),
+            first: Notify::new(),
+        }
+    }
+
+    async fn run(self: Rc<Self>, listeners: Vec<TcpListener>, stop: Stop, grace: Duration) {
+        let sweeping = spawn_local(self.clone().sweep_for_ever());
+        let mut accepting = JoinSet::new();
+        for listener in listeners {
+            let gate = self.clone();
+            accepting.spawn_local(accept_loop(listener, stop.clone(), move |stream, peer| {
+                spawn_local(gate.clone().converse(stream, peer));
+            }));
+        }
+        while accepting.join_next().await.is_some() {}
+        self.stopping.set(true);
+        self.sweep();
+        if timeout(grace, self.connections.drained()).await.is_err() {
+            tracing::info!(connections = self.connections.len(), "the time of grace is over; closing");
+            self.watches.borrow().each(|watch| watch.give(Verdict::Close));
+            self.connections.drained().await;
+        }
+        sweeping.abort();
+    }
+
+    async fn sweep_for_ever(self: Rc<Self>) {
+        loop {
+            if self.connections.is_empty() {
+                self.first.notified().await;
+            }
+            sleep(self.limits.sweep_interval()).await;
+            self.sweep();
+        }
+    }
+
+    fn sweep(&self) {
+        let now = self.clock.refresh();
+        self.watches.borrow().each(|watch| {
+            let in_phase = now.saturating_duration_since(watch.since());
+            let age = now.saturating_duration_since(watch.born());
+            watch.give(verdict(&self.limits, self.stopping.get(), watch.phase(), in_phase, age));
+        });
+    }
+
+    /// One connection, from its first byte to its end.
+    async fn converse(self: Rc<Self>, stream: TcpStream, peer: SocketAddr) {
+        if self.connections.is_empty() {
+            self.first.notify_one();
+        }
+        let watch = Rc::new(Watch::new(self.connections.admit(), self.clock.clone()));
+        let _listed = Listed::new(&self, watch.clone());
+        let io = WatchedStream::new(stream, watch.clone(), self.scratch.clone());
+        let answering = Answering { gate: self.clone(), watch: watch.clone(), peer };
+        let mut connection = pin!(self.http.serve_connection(io, answering));
+        let mut evicted = pin!(watch.admission.evicted());
+        let result = poll_fn(|context| {
+            watch.set_waker(context.waker());
+            if let Poll::Ready(result) = connection.as_mut().poll(context) {
+                return Poll::Ready(result);
+            }
+            watch.body_swallowed();
+            // Asked after the connection, so that what has arrived by now is still answered.
+            if evicted.as_mut().poll(context).is_ready() || watch.is_over() {
+                return Poll::Ready(Ok(()));
+            }
+            Poll::Pending
+        })
+        .await;
+        if let Err(error) = result {
+            tracing::trace!(client = %peer.ip(), %error, "connection failed");
+        }
+    }
+}
+
+/// All connections, for the sweep.
+#[derive(Default)]
+struct Watches {
+    slots: Vec<Option<Rc<Watch>>>,
+    free: Vec<usize>,
+}
+
+impl Watches {
+    fn each(&self, visit: impl FnMut(&Rc<Watch>)) {
+        self.slots.iter().flatten().for_each(visit);
+    }
+}
+
+/// A connection's entry in the list, removed on drop.
+struct Listed<'a> {
+    watches: &'a RefCell<Watches>,
+    slot: usize,
+}
+
+impl<'a> Listed<'a> {
+    fn new(gate: &'a Gate, watch: Rc<Watch>) -> Self {
+        let mut watches = gate.watches.borrow_mut();
+        if gate.stopping.get() {
+            watch.give(Verdict::Finish);
+        }
+        let slot = watches.free.pop().unwrap_or(watches.slots.len());
+        if slot == watches.slots.len() {
+            watches.slots.push(None);
+        }
+        watches.slots[slot] = Some(watch);
+        Self { watches: &gate.watches, slot }
+    }
+}
+
+impl Drop for Listed<'_> {
+    fn drop(&mut self) {
+        let mut watches = self.watches.borrow_mut();
+        watches.slots[self.slot] = None;
+        watches.free.push(self.slot);
+    }
+}
+
+/// Answers one connection's requests.
+struct Answering {
+    gate: Rc<Gate>,
+    watch: Rc<Watch>,
+    peer: SocketAddr,
+}
+
+impl hyper::service::Service<http::Request<Incoming>> for Answering {
+    type Response = http::Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn call(&self, request: http::Request<Incoming>) -> Self::Future {
+        self.watch.request_complete(!request.body().is_end_stream());
+        let (request, _body) = request.into_parts();
+        let state = &self.gate.state;
+        let policy = state.policy.load();
+        let asked = Request {
+            method: &request.method,
+            version: request.version,
+            target: &request.uri,
+            headers: &request.headers,
+        };
+        let reply = reply::reply(&asked, &state.table, &policy, &state.served.load());
+        self.report(&reply, &request, &policy);
+
+        // The request's map serves the answer: one allocation a connection in all.
+        let mut headers = request.headers;
+        headers.clear();
+        let (status, body) = reply.render(&mut headers);
+        if self.watch.order() >= Verdict::Finish {
+            headers.insert(header::CONNECTION, const { HeaderValue::from_static("close") });
+        }
+        if request.method == Method::HEAD && body.is_empty() {
+            // hyper knows the length of an empty answer only where it would send one.
+            headers.insert(header::CONTENT_LENGTH, const { HeaderValue::from_static("0") });
+        }
+        let mut response = http::Response::new(Full::new(body));
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        ready(Ok(response))
+    }
+}
+
+impl Answering {
+    fn report(&self, reply: &Reply, request: &http::request::Parts, policy: &Policy) {
+        match reply {
+            Reply::Challenge { host, .. } => self.report_visit(Outcome::Answered, host, request, policy),
+            Reply::NoChallenge { reason, host } => self.report_visit(*reason, host, request, policy),
+            Reply::BadRequest(reason) => {
+                tracing::debug!(client = %self.client(&request.headers, policy), %reason, "refused");
+            }
+            Reply::MethodNotAllowed | Reply::Misdirected => {
+                tracing::debug!(client = %self.client(&request.headers, policy), ?reply, "refused");
+            }
+            Reply::Redirect { status, location } => {
+                tracing::trace!(client = %self.client(&request.headers, policy), %status, ?location, "redirected");
+            }
+        }
+    }
+
+    fn report_visit(
+        &self,
+        outcome: Outcome,
+        host: &Option<Identifier>,
+        request: &http::request::Parts,
+        policy: &Policy,
+    ) {
+        let client = self.client(&request.headers, policy);
+        let visit = Visit { at: crate::clock::now(), client, host: host.clone(), outcome };
+        if !self.gate.state.visits.record(visit) {
+            return;
+        }
+        let hostname = host.as_ref().map(tracing::field::display);
+        let token = shortened(request.uri.path());
+        if outcome == Outcome::Answered {
+            tracing::info!(%client, hostname, token, "challenge answered");
+        } else {
+            tracing::debug!(%client, hostname, token, reason = %outcome, "challenge refused");
+        }
+    }
+
+    fn client(&self, headers: &HeaderMap, policy: &Policy) -> std::net::IpAddr {
+        let forwarded = headers.get_all("x-forwarded-for").iter().map(HeaderValue::as_bytes);
+        client_address(self.peer.ip(), forwarded, &policy.trusted_proxies)
+    }
+}
+
+/// The first characters of a token: enough to tell challenges apart in a log.
+fn shortened(path: &str) -> &str {
+    let token = path.strip_prefix(CHALLENGE_PATH).unwrap_or_default().trim_start_matches('/');
+    token.get(..8).unwrap_or(token)
+}

@@ -1,0 +1,437 @@
+//! What the embedded CA remembers: accounts, orders and authorizations, each bounded in number.
+//!
+//! Pure: time and random tokens are arguments, and a resource is shown to its own account only.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, SystemTime};
+
+use rcgen::SubjectPublicKeyInfo;
+
+use crate::hostname::Identifier;
+
+use super::jwk::AccountKey;
+use super::order::{AuthorizationStatus, OrderStatus, Progress, Proof, settle};
+use super::problem::{Problem, ProblemType};
+use super::profile::Profile;
+
+/// How long orders and authorizations last.
+pub(super) const ORDER_LIFETIME: Duration = Duration::from_secs(3600);
+
+/// How long after its validation an authorization is used again for another order: long enough for a
+/// retry, short enough that a renewal in the shortest profile goes the whole way.
+pub(super) const REUSE: Duration = Duration::from_secs(60);
+
+/// How many of each kind are kept.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) accounts: usize,
+    pub(super) orders: usize,
+    pub(super) authorizations: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { accounts: 10_000, orders: 10_000, authorizations: 50_000 }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Account {
+    pub(super) key: AccountKey,
+    pub(super) contact: Vec<String>,
+    pub(super) active: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Order {
+    account: u64,
+    pub(super) identifiers: Vec<Identifier>,
+    pub(super) authorizations: Vec<u64>,
+    pub(super) profile: &'static Profile,
+    pub(super) expires: SystemTime,
+    pub(super) progress: Progress,
+}
+
+#[derive(Debug)]
+pub(super) struct Authorization {
+    account: u64,
+    pub(super) identifier: Identifier,
+    /// Of its http-01 challenge, which shares the authorization's number.
+    pub(super) token: String,
+    pub(super) proof: Proof,
+    pub(super) expires: SystemTime,
+    /// How many orders refer to it.
+    orders: usize,
+}
+
+impl Authorization {
+    pub(super) fn status(&self, now: SystemTime) -> AuthorizationStatus {
+        self.proof.authorization(now >= self.expires)
+    }
+}
+
+/// All that is remembered; numbers grow, so the smallest is the oldest.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    accounts: BTreeMap<u64, Account>,
+    by_key: HashMap<String, u64>,
+    orders: BTreeMap<u64, Order>,
+    authorizations: BTreeMap<u64, Authorization>,
+    /// The last authorization that became valid.
+    proven: HashMap<(u64, Identifier), u64>,
+    last: u64,
+    limits: Limits,
+}
+
+impl State {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    pub(super) fn account(&self, number: u64) -> Option<&Account> {
+        self.accounts.get(&number)
+    }
+
+    pub(super) fn account_mut(&mut self, number: u64) -> Option<&mut Account> {
+        self.accounts.get_mut(&number)
+    }
+
+    pub(super) fn account_of(&self, key: &AccountKey) -> Option<u64> {
+        self.by_key.get(key.thumbprint()).copied()
+    }
+
+    /// Adds an account. Where there are too many, the oldest that has no order under way goes.
+    pub(super) fn create_account(
+        &mut self,
+        key: AccountKey,
+        contact: Vec<String>,
+        now: SystemTime,
+    ) -> Result<u64, Problem> {
+        if self.accounts.len() >= self.limits.accounts {
+            let busy = |account: u64| {
+                self.orders.values().any(|order| order.account == account && self.is_open(order, now))
+            };
+            let oldest = self.accounts.keys().copied().find(|&account| !busy(account)).ok_or_else(full)?;
+            if let Some(account) = self.accounts.remove(&oldest) {
+                self.by_key.remove(account.key.thumbprint());
+            }
+        }
+        let number = self.next();
+        self.by_key.insert(key.thumbprint().to_owned(), number);
+        self.accounts.insert(number, Account { key, contact, active: true });
+        Ok(number)
+    }
+
+    /// Adds an order with one authorization for each identifier: one that this account proved a moment
+    /// ago, or a new one. Where there are too many orders, the oldest finished one goes.
+    pub(super) fn create_order(
+        &mut self,
+        account: u64,
+        identifiers: Vec<Identifier>,
+        profile: &'static Profile,
+        mut token: impl FnMut() -> String,
+        now: SystemTime,
+    ) -> Result<u64, Problem> {
+        while self.orders.len() >= self.limits.orders
+            || self.authorizations.len() + identifiers.len() > self.limits.authorizations
+        {
+            let oldest =
+                self.orders.iter().find(|(_, order)| !self.is_open(order, now)).map(|(&number, _)| number);
+            self.remove_order(oldest.ok_or_else(full)?);
+        }
+        let mut expires = now + ORDER_LIFETIME;
+        let mut authorizations = Vec::with_capacity(identifiers.len());
+        for identifier in &identifiers {
+            let number = match self.reusable(account, identifier, now) {
+                Some(number) => number,
+                None => {
+                    let number = self.next();
+                    self.authorizations.insert(
+                        number,
+                        Authorization {
+                            account,
+                            identifier: identifier.clone(),
+                            token: token(),
+                            proof: Proof::Pending,
+                            expires: now + ORDER_LIFETIME,
+                            orders: 0,
+                        },
+                    );
+                    number
+                }
+            };
+            if let Some(authorization) = self.authorizations.get_mut(&number) {
+                authorization.orders += 1;
+                expires = expires.min(authorization.expires);
+            }
+            authorizations.push(number);
+        }
+        let number = self.next();
+        self.orders.insert(
+            number,
+            Order { account, identifiers, authorizations, profile, expires, progress: Progress::Pending },
+        );
+        Ok(number)
+    }
+
+    /// An order of that account, brought up to date.
+    pub(super) fn order(
+        &mut self,
+        number: u64,
+        account: u64,
+        now: SystemTime,
+    ) -> Result<&mut Order, Problem> {
+        let authorizations = &self.authorizations;
+        let order = self
+            .orders
+            .get_mut(&number)
+            .filter(|order| order.account == account)
+            .ok_or_else(|| Problem::not_found("order"))?;
+        let before = order.progress.status();
+        let after = settled(authorizations, order, now);
+        if after != before {
+            order.progress = match after {
+                OrderStatus::Ready => Progress::Ready,
+                _ => Progress::Invalid { error: None },
+            };
+        }
+        Ok(order)
+    }
+
+    /// The numbers of an account's orders that did not fail, from a number on, at most `count`
+    /// (RFC 8555 section 7.1.2.1).
+    pub(super) fn orders_of(&self, account: u64, from: u64, count: usize, now: SystemTime) -> Vec<u64> {
+        self.orders
+            .range(from..)
+            .filter(|(_, order)| order.account == account)
+            .filter(|(_, order)| settled(&self.authorizations, order, now) != OrderStatus::Invalid)
+            .map(|(&number, _)| number)
+            .take(count)
+            .collect()
+    }
+
+    pub(super) fn authorization(&mut self, number: u64, account: u64) -> Result<&mut Authorization, Problem> {
+        self.authorizations
+            .get_mut(&number)
+            .filter(|authorization| authorization.account == account)
+            .ok_or_else(|| Problem::not_found("authorization"))
+    }
+
+    /// A validation ended.
+    pub(super) fn prove(&mut self, number: u64, result: Result<(), Problem>, now: SystemTime) {
+        if let Some(authorization) = self.authorizations.get_mut(&number) {
+            authorization.proof.end(result, now);
+            if authorization.status(now) == AuthorizationStatus::Valid {
+                self.proven.insert((authorization.account, authorization.identifier.clone()), number);
+            }
+        }
+    }
+
+    /// The key of an order that waits for its certificate, with the names and the profile.
+    pub(super) fn processing(
+        &self,
+        number: u64,
+    ) -> Option<(&SubjectPublicKeyInfo, &[Identifier], &'static Profile)> {
+        let order = self.orders.get(&number)?;
+        match &order.progress {
+            Progress::Processing { key } => Some((key, &order.identifiers, order.profile)),
+            _ => None,
+        }
+    }
+
+    /// The issuance of a processing order ended.
+    pub(super) fn complete(&mut self, number: u64, result: Result<String, Problem>) {
+        if let Some(order) = self.orders.get_mut(&number)
+            && order.progress.status() == OrderStatus::Processing
+        {
+            order.progress = match result {
+                Ok(chain) => Progress::Valid { chain },
+                Err(error) => Progress::Invalid { error: Some(error) },
+            };
+        }
+    }
+
+    fn is_open(&self, order: &Order, now: SystemTime) -> bool {
+        !settled(&self.authorizations, order, now).is_final()
+    }
+
+    fn reusable(&self, account: u64, identifier: &Identifier, now: SystemTime) -> Option<u64> {
+        let number = *self.proven.get(&(account, identifier.clone()))?;
+        let authorization = self.authorizations.get(&number)?;
+        match authorization.proof {
+            Proof::Valid { validated } if now < validated + REUSE => Some(number),
+            _ => None,
+        }
+    }
+
+    fn remove_order(&mut self, number: u64) {
+        let Some(order) = self.orders.remove(&number) else { return };
+        for number in order.authorizations {
+            let Some(authorization) = self.authorizations.get_mut(&number) else { continue };
+            authorization.orders -= 1;
+            if authorization.orders == 0
+                && let Some(gone) = self.authorizations.remove(&number)
+            {
+                let key = (gone.account, gone.identifier);
+                if self.proven.get(&key) == Some(&number) {
+                    self.proven.remove(&key);
+                }
+            }
+        }
+    }
+
+    fn next(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+}
+
+fn settled(authorizations: &BTreeMap<u64, Authorization>, order: &Order, now: SystemTime) -> OrderStatus {
+    let statuses = order.authorizations.iter().map(|number| {
+        authorizations.get(number).map_or(AuthorizationStatus::Invalid, |found| found.status(now))
+    });
+    settle(order.progress.status(), statuses, now >= order.expires)
+}
+
+fn full() -> Problem {
+    Problem::new(
+        ProblemType::RateLimited,
+        "the embedded CA keeps only so many orders, and all of them are under way: finish some",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::jws::signing::Client;
+    use super::super::profile::PROFILES;
+    use super::*;
+
+    const NOW: SystemTime = SystemTime::UNIX_EPOCH;
+
+    fn name(text: &str) -> Identifier {
+        text.parse().unwrap()
+    }
+
+    fn new_order(state: &mut State, account: u64, names: &[&str], now: SystemTime) -> Result<u64, Problem> {
+        let identifiers = names.iter().map(|text| name(text)).collect();
+        state.create_order(account, identifiers, &PROFILES[0], || "token".into(), now)
+    }
+
+    fn prove_all(state: &mut State, order: u64, account: u64, now: SystemTime) {
+        for number in state.order(order, account, now).unwrap().authorizations.clone() {
+            state.authorization(number, account).unwrap().proof.begin(false);
+            state.prove(number, Ok(()), now);
+        }
+    }
+
+    fn status(state: &mut State, order: u64, account: u64, now: SystemTime) -> OrderStatus {
+        state.order(order, account, now).unwrap().progress.status()
+    }
+
+    #[test]
+    fn an_order_becomes_ready_and_then_expires() {
+        let mut state = State::new(Limits::default());
+        let account = state.create_account(Client::new().key(), vec![], NOW).unwrap();
+        let order = new_order(&mut state, account, &["a.example", "b.example"], NOW).unwrap();
+        assert_eq!(status(&mut state, order, account, NOW), OrderStatus::Pending);
+        prove_all(&mut state, order, account, NOW);
+        assert_eq!(status(&mut state, order, account, NOW), OrderStatus::Ready);
+        assert_eq!(status(&mut state, order, account, NOW + ORDER_LIFETIME), OrderStatus::Invalid);
+    }
+
+    #[test]
+    fn a_failed_validation_fails_the_order() {
+        let mut state = State::new(Limits::default());
+        let account = state.create_account(Client::new().key(), vec![], NOW).unwrap();
+        let order = new_order(&mut state, account, &["a.example"], NOW).unwrap();
+        let number = state.order(order, account, NOW).unwrap().authorizations[0];
+        state.authorization(number, account).unwrap().proof.begin(false);
+        state.prove(number, Err(Problem::malformed("wrong")), NOW);
+        assert_eq!(status(&mut state, order, account, NOW), OrderStatus::Invalid);
+        assert!(state.orders_of(account, 0, 10, NOW).is_empty());
+    }
+
+    #[test]
+    fn a_stranger_sees_nothing() {
+        let mut state = State::new(Limits::default());
+        let account = state.create_account(Client::new().key(), vec![], NOW).unwrap();
+        let stranger = state.create_account(Client::new().key(), vec![], NOW).unwrap();
+        let order = new_order(&mut state, account, &["a.example"], NOW).unwrap();
+        let authorization = state.order(order, account, NOW).unwrap().authorizations[0];
+        assert_eq!(state.order(order, stranger, NOW).unwrap_err(), Problem::not_found("order"));
+        assert!(state.authorization(authorization, stranger).is_err());
+        assert!(state.orders_of(stranger, 0, 10, NOW).is_empty());
+        assert_eq!(state.orders_of(account, 0, 10, NOW), [order]);
+    }
+
+    #[test]
+    fn a_fresh_proof_is_used_again_by_the_same_account_only() {
+        let mut state = State::new(Limits::default());
+        let account = state.create_account(Client::new().key(), vec![], NOW).unwrap();
+        let stranger = state.create_account(Client::new().key(), vec![], NOW).unwrap();
+        let order = new_order(&mut state, account, &["a.example"], NOW).unwrap();
+        prove_all(&mut state, order, account, NOW);
+
+        let moment = NOW + REUSE - Duration::from_secs(1);
+        let again = new_order(&mut state, account, &["a.example", "b.example"], moment).unwrap();
+        let foreign = new_order(&mut state, stranger, &["a.example"], moment).unwrap();
+        let late = new_order(&mut state, account, &["a.example"], NOW + REUSE).unwrap();
+        let proven = state.order(order, account, moment).unwrap().authorizations[0];
+        let of = |state: &mut State, order, account| {
+            state.order(order, account, moment).unwrap().authorizations.clone()
+        };
+        assert_eq!(of(&mut state, again, account)[0], proven);
+        assert_ne!(of(&mut state, foreign, stranger)[0], proven);
+        assert_ne!(of(&mut state, late, account)[0], proven);
+        // An order ends with the first of its authorizations.
+        assert_eq!(state.order(again, account, moment).unwrap().expires, NOW + ORDER_LIFETIME);
+
+        state.authorization(proven, account).unwrap().proof.deactivate();
+        let after = new_order(&mut state, account, &["a.example"], moment).unwrap();
+        assert_ne!(of(&mut state, after, account)[0], proven);
+    }
+
+    #[test]
+    fn the_oldest_finished_order_goes_when_there_are_too_many() {
+        let mut state = State::new(Limits { accounts: 1, orders: 2, authorizations: 3 });
+        let account = state.create_account(Client::new().key(), vec![], NOW).unwrap();
+        let open = new_order(&mut state, account, &["a.example"], NOW).unwrap();
+        let finished = new_order(&mut state, account, &["b.example"], NOW).unwrap();
+        let error = new_order(&mut state, account, &["c.example"], NOW).unwrap_err();
+        assert_eq!(error.kind, ProblemType::RateLimited);
+
+        let number = state.order(finished, account, NOW).unwrap().authorizations[0];
+        state.authorization(number, account).unwrap().proof.deactivate();
+        let third = new_order(&mut state, account, &["c.example"], NOW).unwrap();
+        assert!(state.order(finished, account, NOW).is_err());
+        assert!(state.order(open, account, NOW).is_ok());
+        assert_eq!(state.authorizations.len(), 2);
+
+        // Two more authorizations do not fit, though one order would go.
+        state.complete(third, Ok("chain".into()));
+        assert!(new_order(&mut state, account, &["d.example", "e.example", "f.example"], NOW).is_err());
+    }
+
+    #[test]
+    fn a_busy_account_stays_and_an_idle_one_goes() {
+        let mut state = State::new(Limits { accounts: 2, ..Limits::default() });
+        let idle = Client::new().key();
+        let busy = state.create_account(Client::new().key(), vec![], NOW).unwrap();
+        state.create_account(idle.clone(), vec![], NOW).unwrap();
+        new_order(&mut state, busy, &["a.example"], NOW).unwrap();
+        state.create_account(Client::new().key(), vec![], NOW).unwrap();
+        assert!(state.account(busy).is_some());
+        assert_eq!(state.account_of(&idle), None);
+        assert_eq!(state.accounts.len(), state.by_key.len());
+    }
+
+    #[test]
+    fn only_a_processing_order_completes() {
+        let mut state = State::new(Limits::default());
+        let account = state.create_account(Client::new().key(), vec![], NOW).unwrap();
+        let order = new_order(&mut state, account, &["a.example"], NOW).unwrap();
+        state.complete(order, Ok("chain".into()));
+        assert_eq!(status(&mut state, order, account, NOW), OrderStatus::Pending);
+        assert!(state.processing(order).is_none());
+    }
+}

@@ -1,0 +1,308 @@
+//! The http-01 validation (RFC 8555 section 8.3): a real request to the gate, and the judgement of what
+//! came back, told in the manner of Let's Encrypt's authority so that clients learn to explain it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONNECTION, HOST, LOCATION, USER_AGENT};
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use crate::hostname::Identifier;
+
+use super::problem::{Problem, ProblemType};
+
+/// For the whole validation.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// More than any key authorization; nothing beyond it is read.
+const BODY_LIMIT: usize = 512;
+
+/// How much of an answer a detail quotes, in bytes.
+const QUOTE: usize = 96;
+
+const AGENT: &str = concat!(
+    "wicketgate/",
+    env!("CARGO_PKG_VERSION"),
+    " (rehearsal validation; +",
+    env!("CARGO_PKG_REPOSITORY"),
+    ")"
+);
+
+/// A challenge to validate.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Attempt {
+    pub(super) identifier: Identifier,
+    pub(super) token: String,
+    pub(super) key_authorization: String,
+}
+
+impl std::fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Attempt").field("identifier", &self.identifier).finish_non_exhaustive()
+    }
+}
+
+/// What the gate answered.
+#[derive(Debug)]
+struct Seen {
+    status: StatusCode,
+    location: Option<String>,
+    body: Vec<u8>,
+    more: bool,
+}
+
+impl Attempt {
+    /// Asks the gate.
+    pub(super) async fn run(&self, gate: SocketAddr) -> Result<(), Problem> {
+        let connection = |what: String| {
+            Problem::new(ProblemType::Connection, format!("{gate}: Fetching {}: {what}", self.url()))
+        };
+        match tokio::time::timeout(TIMEOUT, self.fetch(gate)).await {
+            Ok(Ok(seen)) => self.judge(gate, &seen),
+            Ok(Err(what)) => Err(connection(what)),
+            Err(_) => Err(connection(format!("Timeout after {} seconds", TIMEOUT.as_secs()))),
+        }
+    }
+
+    fn path(&self) -> String {
+        format!("/.well-known/acme-challenge/{}", self.token)
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}{}", host(&self.identifier), self.path())
+    }
+
+    async fn fetch(&self, gate: SocketAddr) -> Result<Seen, String> {
+        let stream = TcpStream::connect(gate).await.map_err(|e| sentence(&e))?;
+        let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+            .max_buf_size(16 * 1024)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|e| e.to_string())?;
+        // Dropped, and so ended, with this function.
+        let mut driver = JoinSet::new();
+        driver.spawn(connection);
+
+        let request = Request::get(self.path())
+            .header(HOST, host(&self.identifier))
+            .header(USER_AGENT, AGENT)
+            .header(ACCEPT, "*/*")
+            .header(CONNECTION, "close")
+            .body(Empty::<Bytes>::new())
+            .map_err(|e| e.to_string())?;
+        let mut response = sender
+            .send_request(request)
+            .await
+            .map_err(|e| format!("Error getting validation data: {}", chain(&e)))?;
+        let location = response.headers().get(LOCATION).map(|value| escape(value.as_bytes(), false));
+        let mut body = Vec::new();
+        let mut more = false;
+        while let Some(frame) = response.frame().await {
+            let frame = frame.map_err(|e| format!("Error reading the answer: {}", chain(&e)))?;
+            if let Some(data) = frame.data_ref() {
+                body.extend_from_slice(&data[..data.len().min(BODY_LIMIT + 1 - body.len())]);
+            }
+            if body.len() > BODY_LIMIT {
+                body.truncate(BODY_LIMIT);
+                more = true;
+                break;
+            }
+        }
+        Ok(Seen { status: response.status(), location, body, more })
+    }
+
+    fn judge(&self, gate: SocketAddr, seen: &Seen) -> Result<(), Problem> {
+        let unauthorized = |what: String| Err(Problem::new(ProblemType::Unauthorized, what));
+        if seen.status.is_redirection() {
+            return Err(Problem::new(
+                ProblemType::Connection,
+                format!(
+                    "{gate}: Fetching {}: Redirect {} to {}, and the embedded CA follows none",
+                    self.url(),
+                    seen.status.as_u16(),
+                    seen.location.as_deref().unwrap_or("nowhere"),
+                ),
+            ));
+        }
+        if seen.status != StatusCode::OK {
+            return unauthorized(format!(
+                "{gate}: Invalid response from {}: {}, and the body begins {}",
+                self.url(),
+                seen.status.as_u16(),
+                escape(&seen.body, seen.more),
+            ));
+        }
+        if seen.more || seen.body != self.key_authorization.as_bytes() {
+            return unauthorized(format!(
+                "{gate}: The key authorization from {} did not match this challenge: expected {} bytes that \
+                 begin with the token, got {}",
+                self.url(),
+                self.key_authorization.len(),
+                escape(&seen.body, seen.more),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The Host header: IPv6 in brackets, never a port.
+fn host(identifier: &Identifier) -> String {
+    match identifier {
+        Identifier::Ip(IpAddr::V6(address)) => format!("[{address}]"),
+        other => other.to_string(),
+    }
+}
+
+/// The first bytes in quotes, printable.
+fn escape(bytes: &[u8], more: bool) -> String {
+    let shown = &bytes[..bytes.len().min(QUOTE)];
+    let dots = if more || shown.len() < bytes.len() { "…" } else { "" };
+    format!("\"{}{dots}\"", shown.escape_ascii())
+}
+
+fn sentence(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => "Connection refused".to_owned(),
+        std::io::ErrorKind::ConnectionReset => "Connection reset by peer".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// hyper's errors tell the cause one level deeper.
+fn chain(error: &hyper::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn attempt() -> Attempt {
+        Attempt {
+            identifier: "a.example".parse().unwrap(),
+            token: "tok".into(),
+            key_authorization: "tok.thumb".into(),
+        }
+    }
+
+    fn gate() -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, 80).into()
+    }
+
+    fn seen(status: u16, body: &[u8]) -> Seen {
+        Seen {
+            status: StatusCode::from_u16(status).unwrap(),
+            location: None,
+            body: body.to_vec(),
+            more: false,
+        }
+    }
+
+    #[test]
+    fn only_the_exact_key_authorization_passes() {
+        assert_eq!(attempt().judge(gate(), &seen(200, b"tok.thumb")), Ok(()));
+        for body in
+            [&b"tok.thumb\n"[..], b"tok.thum", b"", b" tok.thumb", b"TOK.thumb", b"\xef\xbb\xbftok.thumb"]
+        {
+            let problem = attempt().judge(gate(), &seen(200, body)).unwrap_err();
+            assert_eq!(problem.kind, ProblemType::Unauthorized, "{body:?}");
+        }
+        let endless = Seen { more: true, ..seen(200, b"tok.thumb") };
+        assert!(attempt().judge(gate(), &endless).is_err());
+    }
+
+    #[test]
+    fn details_tell_what_was_seen() {
+        assert_eq!(
+            attempt().judge(gate(), &seen(404, b"<html>\r\n\xff")).unwrap_err().detail,
+            "127.0.0.1:80: Invalid response from http://a.example/.well-known/acme-challenge/tok: 404, \
+             and the body begins \"<html>\\r\\n\\xff\""
+        );
+        let redirect = Seen { location: Some(escape(b"https://a.example/", false)), ..seen(308, b"") };
+        let problem = attempt().judge(gate(), &redirect).unwrap_err();
+        assert_eq!(problem.kind, ProblemType::Connection);
+        assert!(problem.detail.contains("Redirect 308 to \"https://a.example/\""), "{}", problem.detail);
+        let long = escape(&[b'x'; 300], false);
+        assert_eq!(long, format!("\"{}…\"", "x".repeat(QUOTE)));
+    }
+
+    #[test]
+    fn the_host_has_brackets_for_ipv6_and_no_port() {
+        for (identifier, expected) in
+            [("a.example", "a.example"), ("192.0.2.1", "192.0.2.1"), ("2001:db8::1", "[2001:db8::1]")]
+        {
+            assert_eq!(host(&identifier.parse().unwrap()), expected);
+        }
+    }
+
+    /// Serves one connection with those bytes and returns what was asked.
+    async fn raw_gate(answer: Vec<u8>) -> (SocketAddr, tokio::task::JoinHandle<String>) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let served = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") {
+                asked.push(stream.read_u8().await.unwrap());
+            }
+            // The validator may hang up in the midst of a long answer.
+            let _ = stream.write_all(&answer).await;
+            String::from_utf8(asked).unwrap()
+        });
+        (address, served)
+    }
+
+    #[tokio::test]
+    async fn the_request_is_the_one_of_a_validator() {
+        let (gate, served) =
+            raw_gate(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\ntok.thumb".to_vec()).await;
+        assert_eq!(attempt().run(gate).await, Ok(()));
+        let asked = served.await.unwrap().to_lowercase();
+        assert!(asked.starts_with("get /.well-known/acme-challenge/tok http/1.1\r\n"), "{asked}");
+        assert!(
+            asked.contains("\r\nhost: a.example\r\n") && asked.contains("\r\naccept: */*\r\n"),
+            "{asked}"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_cut() {
+        let mut answer = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
+        answer.resize(1 << 20, b'x');
+        let (gate, _served) = raw_gate(answer).await;
+        let problem = attempt().run(gate).await.unwrap_err();
+        assert_eq!(problem.kind, ProblemType::Unauthorized);
+        assert!(problem.detail.ends_with("x…\""), "{}", problem.detail);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_http_is_a_connection_problem() {
+        let (gate, _served) = raw_gate(b"SSH-2.0-OpenSSH\r\n\r\n".to_vec()).await;
+        let problem = attempt().run(gate).await.unwrap_err();
+        assert_eq!(problem.kind, ProblemType::Connection);
+        assert!(problem.detail.contains("Error getting validation data"), "{}", problem.detail);
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_is_told() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let gate = listener.local_addr().unwrap();
+        drop(listener);
+        let problem = attempt().run(gate).await.unwrap_err();
+        assert_eq!(problem.kind, ProblemType::Connection);
+        assert!(problem.detail.ends_with(": Connection refused"), "{}", problem.detail);
+    }
+}

@@ -1,0 +1,186 @@
+//! What is told: events as they happen, and the state of things when asked.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::hostname::Identifier;
+use crate::store::Version;
+
+/// Something that happened to a certificate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// The lineage's name.
+    pub certificate: String,
+    /// What happened.
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum What {
+    /// Nothing to do before that moment.
+    NotDue {
+        /// When it will be renewed.
+        renews_at: Timestamp,
+    },
+    /// Due, but after failures not tried before that moment.
+    Held {
+        /// The moment.
+        retry_at: Timestamp,
+        /// Failures in a row.
+        failures: u32,
+        /// The last one.
+        last_error: String,
+    },
+    /// An order begins, for this reason.
+    Due(String),
+    /// A step of the order, in words.
+    Step(String),
+    /// A certificate was obtained, proven, stored and is served by the front, where there is one.
+    Obtained {
+        /// Its version in the store.
+        version: Version,
+        /// Its serial number, hex.
+        serial: String,
+        /// What it covers.
+        identifiers: Vec<Identifier>,
+        /// End of validity.
+        not_after: Timestamp,
+        /// When it will be renewed.
+        renews_at: Timestamp,
+    },
+    /// An attempt failed; what was served before still is.
+    Failed {
+        /// What was seen and what to do.
+        error: String,
+        /// The next attempt.
+        retry_at: Timestamp,
+    },
+    /// A server took the certificate.
+    Deployed {
+        /// Its `[deploy.NAME]`.
+        service: String,
+    },
+    /// A server did not take it.
+    DeployFailed {
+        /// Its `[deploy.NAME]`.
+        service: String,
+        /// What was seen.
+        error: String,
+        /// The next attempt.
+        retry_at: Timestamp,
+    },
+    /// Something that a person should know, though the work goes on.
+    Warning(String),
+}
+
+impl What {
+    /// Whether a person must act or at least know.
+    pub fn is_failure(&self) -> bool {
+        matches!(self, Self::Failed { .. } | Self::DeployFailed { .. })
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotDue { renews_at } => write!(f, "nothing to do; it is renewed at {}", minute(*renews_at)),
+            Self::Held { retry_at, failures, last_error } => write!(
+                f,
+                "not tried now: {failures} failed in a row, the next attempt is at {} (`--force` tries at once); the last one: {last_error}",
+                minute(*retry_at)
+            ),
+            Self::Due(reason) => write!(f, "due: {reason}"),
+            Self::Step(step) => f.write_str(step),
+            Self::Obtained { identifiers, not_after, renews_at, .. } => write!(
+                f,
+                "obtained a certificate for {}, valid until {}, to be renewed at {}",
+                list(identifiers),
+                minute(*not_after),
+                minute(*renews_at)
+            ),
+            Self::Failed { error, retry_at } => {
+                write!(
+                    f,
+                    "FAILED: {error}; what was served before still is; next attempt at {}",
+                    minute(*retry_at)
+                )
+            }
+            Self::Deployed { service } => write!(f, "{service} took it"),
+            Self::DeployFailed { service, error, retry_at } => {
+                write!(f, "FAILED: {service} did not take it: {error}; next attempt at {}", minute(*retry_at))
+            }
+            Self::Warning(text) => write!(f, "warning: {text}"),
+        }
+    }
+}
+
+/// Names for a sentence, the first few of many.
+pub(crate) fn list(identifiers: &[Identifier]) -> String {
+    const SHOWN: usize = 4;
+    let mut text = identifiers.iter().take(SHOWN).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if identifiers.len() > SHOWN {
+        text.push_str(&format!(" and {} more", identifiers.len() - SHOWN));
+    }
+    text
+}
+
+/// A moment in UTC, to the second.
+pub(crate) fn minute(moment: Timestamp) -> String {
+    moment.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+/// The state of one certificate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct CertificateStatus {
+    /// The lineage's name.
+    pub name: String,
+    /// What it shall cover.
+    pub identifiers: Vec<Identifier>,
+    /// The issuer's name in the configuration.
+    pub issuer: String,
+    /// Signed by the embedded CA, which nobody trusts.
+    pub untrusted: bool,
+    /// The folder with its files.
+    pub path: String,
+    /// The live version.
+    pub version: Option<Version>,
+    /// Serial number of the live version, hex.
+    pub serial: Option<String>,
+    /// Who signed the live version.
+    pub signed_by: Option<String>,
+    /// Start of validity.
+    pub not_before: Option<Timestamp>,
+    /// End of validity.
+    pub not_after: Option<Timestamp>,
+    /// The next order.
+    pub next: Timestamp,
+    /// Why then.
+    pub reason: String,
+    /// Failed attempts in a row.
+    pub failures: u32,
+    /// What the last one failed with.
+    pub last_error: Option<String>,
+    /// Servers that take it.
+    pub deploys: Vec<DeployStatus>,
+}
+
+/// The state of one server that takes a certificate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct DeployStatus {
+    /// Its `[deploy.NAME]`.
+    pub service: String,
+    /// The version it took last.
+    pub version: Option<Version>,
+    /// It has yet to take the live version.
+    pub pending: bool,
+    /// When it is tried again.
+    pub retry_at: Option<Timestamp>,
+    /// What the last try failed with.
+    pub last_error: Option<String>,
+}

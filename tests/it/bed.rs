@@ -1,0 +1,154 @@
+//! The test bed: a folder, free ports, the binary and the servers around it, all gone when dropped.
+
+pub(crate) mod caddy;
+pub(crate) mod client;
+pub(crate) mod fickle;
+pub(crate) mod namespace;
+pub(crate) mod nginx;
+pub(crate) mod pebble;
+pub(crate) mod pki;
+pub(crate) mod ports;
+pub(crate) mod process;
+pub(crate) mod upstream;
+pub(crate) mod wicketgate;
+
+use std::cell::RefCell;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ::wicketgate::clock;
+
+use ports::Claim;
+
+/// How long a condition may take to come true before the test fails, on a machine with two busy cores.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a test stands on. Dropping it removes its folder and frees its ports.
+pub(crate) struct Bed {
+    dir: tempfile::TempDir,
+    claims: RefCell<Vec<Claim>>,
+}
+
+impl Bed {
+    /// A new folder, readable by other users too, since some tests change the owner of what is in it.
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::Builder::new().prefix("wicketgate-it-").tempdir().expect("a temporary folder");
+        set_mode(dir.path(), 0o755);
+        Self { dir, claims: RefCell::default() }
+    }
+
+    /// A port on 127.0.0.1 that nothing else takes while the bed lives.
+    pub(crate) fn port(&self) -> u16 {
+        let claim = Claim::next();
+        let port = claim.port;
+        self.claims.borrow_mut().push(claim);
+        port
+    }
+
+    /// The bed's folder.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A path in the bed's folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Writes a file into the bed's folder and tells its path.
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("a file in the bed's folder")).unwrap();
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// Writes an executable script, for `reload` commands.
+    pub(crate) fn script(&self, name: &str, body: &str) -> PathBuf {
+        let path = self.write(name, format!("#!/bin/sh\n{body}\n"));
+        set_mode(&path, 0o755);
+        path
+    }
+}
+
+/// Sets a path's permission bits.
+pub(crate) fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Looks until there is something to see, and fails the test when [`PATIENCE`] ends before that.
+#[track_caller]
+pub(crate) fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    until_within(PATIENCE, what, look)
+}
+
+/// As [`until`], with a limit of its own.
+#[track_caller]
+pub(crate) fn until_within<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = clock::monotonic() + limit;
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(clock::monotonic() < end, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// What a test may need that is no package: the user it is run by, and a kernel that lets him.
+const SURROUNDINGS: [&str; 2] = ["root", "namespaces"];
+
+/// Whether a test can run here: every name is a program in `PATH`, or one of [`SURROUNDINGS`].
+///
+/// What is missing fails the test, unless `tests/run` said that it may be left out
+/// (`WICKETGATE_TESTS_WITHOUT`); then it is written where `tests/run` reads it for its closing summary.
+/// In CI no program may be missing.
+#[must_use = "a test that cannot run returns at once"]
+pub(crate) fn can_run(test: &str, needs: &[&str]) -> bool {
+    let allowed = std::env::var("WICKETGATE_TESTS_WITHOUT").unwrap_or_default();
+    let missing: Vec<&str> = needs.iter().copied().filter(|need| !is_there(need)).collect();
+    if missing.is_empty() {
+        return true;
+    }
+    let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+    let may_be_left_out = missing.iter().all(|need| allowed.split_whitespace().any(|name| name == *need));
+    assert!(
+        may_be_left_out && !(in_ci && missing.iter().any(|need| !SURROUNDINGS.contains(need))),
+        "{test} needs {missing:?}, which is not here: tests/run installs what the tests need"
+    );
+    let line = format!("{test}: left out, there is no {}\n", missing.join(", "));
+    eprint!("{line}");
+    if let Some(path) = std::env::var_os("WICKETGATE_TESTS_LEFT_OUT") {
+        let mut file = fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
+        file.write_all(line.as_bytes()).unwrap();
+    }
+    false
+}
+
+fn is_there(need: &str) -> bool {
+    match need {
+        "root" => rustix::process::geteuid().is_root(),
+        "namespaces" => namespace::available(),
+        program => std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+            .chain(["/usr/sbin".into(), "/sbin".into()])
+            .any(|folder| folder.join(program).is_file()),
+    }
+}
+
+/// Ends the test early, and says so, where something it needs may be left out: `needs!("nginx", "curl")`.
+macro_rules! needs {
+    ($($need:expr),+ $(,)?) => {
+        if !$crate::bed::can_run($crate::bed::name_of(&|| ()), &[$($need),+]) {
+            return;
+        }
+    };
+}
+pub(crate) use needs;
+
+/// The path of the function that a closure stands in: `it::pebble::one_name`.
+pub(crate) fn name_of<T>(_: &T) -> &'static str {
+    std::any::type_name::<T>().trim_end_matches("::{{closure}}")
+}

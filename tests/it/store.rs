@@ -1,0 +1,110 @@
+//! A state directory that is full, foreign, open to others, or damaged.
+
+use std::fs;
+use std::os::unix::fs::chown;
+use std::process::Command;
+
+use crate::bed::namespace::Namespace;
+use crate::bed::pebble::{Mood, Pebble};
+use crate::bed::process::run;
+use crate::bed::wicketgate::{PROGRAM, Setup, clean};
+use crate::bed::{Bed, needs, set_mode};
+
+const NAME: &str = "www.example.test";
+
+fn with_pebble(bed: &Bed) -> (Pebble, Setup) {
+    let gate = bed.port();
+    let pebble = Pebble::start(bed, Mood::Kind, gate);
+    let mut setup = Setup::new(bed, &pebble.directory(), pebble.api_root()).without_front();
+    setup.gate = gate;
+    (pebble, setup.certificate(&[NAME]))
+}
+
+#[test]
+fn a_full_disk_keeps_what_was_there() {
+    needs!("namespaces", "nsenter", "ip");
+    let bed = Bed::new();
+    let setup = Setup::embedded(&bed).certificate(&[NAME]).with("profile = \"shortlived\"");
+    fs::create_dir(&setup.state).unwrap();
+    let inside = Namespace::with_small_disk(&bed, &setup.state, 256);
+    let state = setup.state.display().to_string();
+    inside.sh(&format!("chmod 700 {state}")).expect_code(0);
+    let renew = |more: &[&str]| {
+        let mut command = inside.command(PROGRAM);
+        clean(&mut command);
+        run(command.arg("--config").arg(setup.write(&bed)).arg("renew").args(more))
+    };
+    renew(&[]).expect_code(0);
+    let stored = format!("cat {state}/live/{NAME}/fullchain.pem {state}/live/{NAME}/privkey.pem");
+    let before = inside.sh(&stored).expect_code(0).stdout;
+
+    // A few kilobytes are left, enough for the state and for some of the files: any of them may be cut off.
+    inside.sh(&format!("dd if=/dev/zero of={state}/filler bs=4k; truncate -s -12k {state}/filler"));
+    let full = renew(&["--force"]).expect_code(1);
+    assert!(full.text().contains("free some space on that file system"), "{}", full.text());
+    assert_eq!(inside.sh(&stored).expect_code(0).stdout, before);
+    inside.sh(&format!("dd if=/dev/zero of={state}/filler2 bs=1k"));
+    let quite_full = renew(&["--force"]).expect_code(1);
+    assert!(quite_full.text().contains("free some space on that file system"), "{}", quite_full.text());
+    assert_eq!(inside.sh(&stored).expect_code(0).stdout, before);
+
+    inside.sh(&format!("rm {state}/filler {state}/filler2")).expect_code(0);
+    renew(&["--force"]).expect_code(0);
+    assert_ne!(inside.sh(&stored).expect_code(0).stdout, before);
+    let drafts = inside.sh(&format!("find {state} -name '.*' -not -path {state}")).stdout;
+    assert_eq!(drafts, "", "drafts were left behind");
+}
+
+#[test]
+fn a_foreign_state_directory_is_left_alone() {
+    needs!("root", "setpriv");
+    let bed = Bed::new();
+    let setup = Setup::embedded(&bed).certificate(&[NAME]);
+    fs::create_dir(&setup.state).unwrap();
+    chown(&setup.state, Some(1), Some(1)).unwrap();
+    set_mode(&setup.state, 0o700);
+    let mut foreign = Command::new("setpriv");
+    clean(&mut foreign);
+    let ran = run(foreign
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", PROGRAM, "--config"])
+        .arg(setup.write(&bed))
+        .arg("renew"));
+    assert_ne!(ran.code, Some(0));
+    assert!(ran.text().contains(setup.state.to_str().unwrap()), "{}", ran.text());
+    assert_eq!(fs::read_dir(&setup.state).unwrap().count(), 0);
+}
+
+#[test]
+fn a_state_directory_open_to_others_is_refused() {
+    let bed = Bed::new();
+    let setup = Setup::embedded(&bed).certificate(&[NAME]);
+    fs::create_dir(&setup.state).unwrap();
+    set_mode(&setup.state, 0o755);
+    let ran = setup.renew(&bed).expect_code(1);
+    assert!(ran.text().contains("chmod 0700"), "{}", ran.text());
+    assert_eq!(fs::read_dir(&setup.state).unwrap().count(), 0);
+}
+
+#[test]
+fn a_damaged_certificate_is_said_and_replaced() {
+    needs!("pebble", "curl");
+    let bed = Bed::new();
+    let (pebble, setup) = with_pebble(&bed);
+    setup.renew(&bed).expect_code(0);
+    fs::write(setup.live(NAME).join("privkey.pem"), "nothing\n").unwrap();
+    let ran = setup.renew(&bed).expect_code(0);
+    assert!(ran.text().contains("is damaged"), "{}", ran.text());
+    assert_eq!(pebble.orders(), 2);
+    assert!(fs::read_to_string(setup.live(NAME).join("privkey.pem")).unwrap().contains("PRIVATE KEY"));
+}
+
+#[test]
+fn a_damaged_account_is_said_with_its_remedy() {
+    needs!("pebble", "curl");
+    let bed = Bed::new();
+    let (_pebble, setup) = with_pebble(&bed);
+    setup.renew(&bed).expect_code(0);
+    fs::write(setup.account(), "{").unwrap();
+    let ran = setup.command(&bed, &["renew", "--force"]).expect_code(1);
+    assert!(ran.text().contains("account.json is damaged"), "{}", ran.text());
+}
