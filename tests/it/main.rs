@@ -12,6 +12,7 @@ mod configs;
 mod daemon;
 mod demo;
 mod fences;
+mod front;
 mod gate;
 mod nginx;
 mod pebble;

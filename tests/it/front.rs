@@ -1,0 +1,12 @@
+//! The TLS front over loopback: real TLS clients on one side, real sockets for an application on the
+//! other.
+
+mod rig;
+
+mod bodies;
+mod deadlines;
+mod ending;
+mod handshakes;
+mod headers;
+mod swaps;
+mod upstreams;
