@@ -162,7 +162,7 @@ pub(super) async fn serve(thread: Rc<Thread>, tcp: TcpStream, peer: IpAddr, admi
         provenance: RefCell::default(),
         active: Cell::new(0),
         owed: Cell::new(0),
-        changed: Cell::new(accepted),
+        changed: Cell::new(Instant::now()),
         spoke: Cell::new(false),
         task: RefCell::new(None),
         switched: RefCell::default(),
@@ -197,7 +197,9 @@ async fn secure(
         if thread.watch.is_over() || evicted.as_mut().poll(context).is_ready() {
             return Poll::Ready(None);
         }
-        deadline.poll(context, accepted + limit).map(|()| None)
+        let at = accepted + limit;
+        let at = thread.watch.draining().map_or(at, |since| at.min(since + FAREWELL));
+        deadline.poll(context, at).map(|()| None)
     })
     .await
 }
@@ -321,7 +323,7 @@ impl Supervisor {
         {
             return Poll::Ready(Step::Leave);
         }
-        let draining = client.thread.watch.is_draining() && self.farewell.is_none();
+        let draining = client.thread.watch.draining().is_some() && self.farewell.is_none();
         if draining && (client.spoke.get() || self.accepted.elapsed() >= FRESH) {
             self.farewell = Some(Instant::now());
             return Poll::Ready(Step::WindDown);

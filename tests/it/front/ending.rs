@@ -71,6 +71,19 @@ async fn a_connection_just_opened_is_still_served() {
 }
 
 #[tokio::test]
+async fn a_silent_connection_does_not_hold_up_the_end() {
+    let mut rig = Rig::with(&settings(App::saying("ok").await.upstream), PATIENCE);
+    let silent = TcpStream::connect(rig.address).await.unwrap();
+    let mut h1 = rig.h1().await;
+    assert_eq!(text(soon(h1.send_request(get("/"))).await.unwrap()).await, "ok");
+    let begun = tokio::time::Instant::now();
+    rig.stop();
+    until("the front ends by itself", || rig.has_stopped()).await;
+    assert!(begun.elapsed() < PATIENCE / 2, "neither the grace time nor the handshake's limit");
+    drop(silent);
+}
+
+#[tokio::test]
 async fn grace_has_an_end() {
     let grace = Duration::from_millis(300);
     let app = shouting().await;
