@@ -40,6 +40,16 @@ async fn what_is_under_way_is_finished() {
 }
 
 #[tokio::test]
+async fn those_at_rest_are_told_too() {
+    let mut rig = Rig::with(&settings(App::saying("ok").await.upstream), PATIENCE);
+    let mut raw = rig.raw().await;
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    rig.stop();
+    soon(raw.read_to_end(&mut Vec::new())).await.expect("close_notify");
+    until("the front ends by itself", || rig.has_stopped()).await;
+}
+
+#[tokio::test]
 async fn the_last_answer_says_that_it_is_the_last() {
     let app = App::http(|_| async {
         tokio::time::sleep(Duration::from_millis(200)).await;
