@@ -33,11 +33,11 @@ class Slow(socketserver.StreamRequestHandler):
         headers = http.client.parse_headers(self.rfile)
         if b" /ws " in request:
             self.wfile.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-            while data := self.request.recv(4096):
+            while data := self.rfile.read1(4096):
                 self.request.sendall(data)
             return
         left, digest = int(headers["Content-Length"]), hashlib.sha256()
-        while left and (data := self.request.recv(min(left, 4096))):
+        while left and (data := self.rfile.read1(min(left, 4096))):
             digest.update(data)
             left -= len(data)
         body = digest.hexdigest().encode()
