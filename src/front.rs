@@ -7,6 +7,7 @@ mod connection;
 mod deadline;
 mod demo;
 pub mod headers;
+mod http1;
 mod proxy;
 pub mod resolver;
 pub mod routes;

@@ -22,11 +22,12 @@ use tokio_rustls::server::TlsStream;
 
 use super::deadline::Deadline;
 use super::headers::Provenance;
+use super::http1;
 use super::proxy::{self, Abandoned, ResponseBody};
 use super::resolver::Served;
 use super::thread::Thread;
 use super::tls::{self, HandshakeError, Secured};
-use super::tunnel::{self, End};
+
 use super::upstream::Switched;
 use crate::net::limits::{Admission, BusyGuard};
 
@@ -34,7 +35,10 @@ use crate::net::limits::{Admission, BusyGuard};
 const STALL: Duration = Duration::from_secs(60);
 
 /// How long a farewell may take.
-const FAREWELL: Duration = Duration::from_secs(2);
+pub(super) const FAREWELL: Duration = Duration::from_secs(2);
+
+/// After this time without a request a connection gives its buffers back.
+const REST: Duration = Duration::from_millis(250);
 
 /// When the front stops, a connection that has just been opened may still send its request.
 const FRESH: Duration = Duration::from_secs(1);
@@ -55,6 +59,8 @@ pub(super) struct Client {
     changed: Cell<Instant>,
     spoke: Cell<bool>,
     task: RefCell<Option<Waker>>,
+    /// Nothing is left to be written; only HTTP/1.1 keeps this up to date.
+    pub(super) flushed: Cell<bool>,
     switched: RefCell<Option<(Switched, Underway)>>,
 }
 
@@ -85,6 +91,16 @@ impl Client {
         };
         *last = Some(next.clone());
         next
+    }
+
+    /// What the connection has become, if [`Client::switch`] was called.
+    pub(super) fn take_switched(&self) -> Option<(Switched, Underway)> {
+        self.switched.borrow_mut().take()
+    }
+
+    /// Resolves when this connection must make room for another.
+    pub(super) async fn evicted(&self) {
+        self.admission.evicted().await;
     }
 
     /// Lets the connection become a tunnel once the response has been sent.
@@ -162,9 +178,10 @@ pub(super) async fn serve(thread: Rc<Thread>, tcp: TcpStream, peer: IpAddr, admi
         provenance: RefCell::default(),
         active: Cell::new(0),
         owed: Cell::new(0),
-        changed: Cell::new(accepted),
+        changed: Cell::new(Instant::now()),
         spoke: Cell::new(false),
         task: RefCell::new(None),
+        flushed: Cell::new(true),
         switched: RefCell::default(),
     });
     let supervisor = Supervisor::new(client.clone(), accepted);
@@ -172,7 +189,7 @@ pub(super) async fn serve(thread: Rc<Thread>, tcp: TcpStream, peer: IpAddr, admi
         *client.task.borrow_mut() = Some(registered.waker());
         Box::pin(serve_h2(&client, stream, supervisor)).await
     } else {
-        Box::pin(serve_h1(&client, stream, supervisor)).await
+        http1::serve(&client, stream, supervisor).await
     };
     if let Err(error) = ended {
         tracing::debug!(client = %peer, %error, "a connection broke off");
@@ -197,63 +214,11 @@ async fn secure(
         if thread.watch.is_over() || evicted.as_mut().poll(context).is_ready() {
             return Poll::Ready(None);
         }
-        deadline.poll(context, accepted + limit).map(|()| None)
+        let at = accepted + limit;
+        let at = thread.watch.draining().map_or(at, |since| at.min(since + FAREWELL));
+        deadline.poll(context, at).map(|()| None)
     })
     .await
-}
-
-async fn serve_h1(
-    client: &Rc<Client>,
-    stream: TlsStream<TcpStream>,
-    mut supervisor: Supervisor,
-) -> hyper::Result<()> {
-    let service = Requests(client.clone());
-    let mut connection = client.thread.http1.serve_connection(TokioIo::new(stream), service);
-    let ended = poll_fn(|context| {
-        loop {
-            if let Poll::Ready(ended) = Pin::new(&mut connection).poll(context) {
-                return Poll::Ready(Some(ended));
-            }
-            match supervisor.poll(context) {
-                Poll::Ready(Step::WindDown) => Pin::new(&mut connection).graceful_shutdown(),
-                Poll::Ready(Step::Leave) => return Poll::Ready(None),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-    })
-    .await;
-    match ended {
-        Some(Err(error)) => return Err(error),
-        Some(Ok(())) => {}
-        None => return Ok(()),
-    }
-    let switched = client.switched.borrow_mut().take();
-    if let Some((switched, _underway)) = switched {
-        let parts = connection.into_parts();
-        let here = End { stream: parts.io.into_inner(), read: parts.read_buf };
-        let there = End { stream: switched.socket, read: switched.read };
-        // A box of its own: what HTTP needed is given back.
-        Box::pin(tunnel(client, here, there)).await;
-    }
-    Ok(())
-}
-
-async fn tunnel(client: &Client, here: End<TlsStream<TcpStream>>, there: End<super::upstream::Socket>) {
-    let mut copying = pin!(tunnel::copy(here, there, &client.thread.scratch));
-    let mut evicted = pin!(client.admission.evicted());
-    poll_fn(|context| {
-        if let Poll::Ready(ended) = copying.as_mut().poll(context) {
-            if let Err(error) = ended {
-                tracing::debug!(client = %client.address, %error, "an upgraded connection broke off");
-            }
-            return Poll::Ready(());
-        }
-        if client.thread.watch.is_over() {
-            return Poll::Ready(());
-        }
-        evicted.as_mut().poll(context)
-    })
-    .await;
 }
 
 async fn serve_h2(
@@ -269,6 +234,7 @@ async fn serve_h2(
                 return Poll::Ready(ended);
             }
             match supervisor.poll(context) {
+                Poll::Ready(Step::Rest) => {}
                 Poll::Ready(Step::WindDown) => connection.as_mut().graceful_shutdown(),
                 Poll::Ready(Step::Leave) => return Poll::Ready(Ok(())),
                 Poll::Pending => return Poll::Pending,
@@ -278,7 +244,8 @@ async fn serve_h2(
     .await
 }
 
-struct Requests(Rc<Client>);
+/// Answers a connection's requests.
+pub(super) struct Requests(pub(super) Rc<Client>);
 
 impl Service<Request<Incoming>> for Requests {
     type Response = Response<ResponseBody>;
@@ -292,7 +259,9 @@ impl Service<Request<Incoming>> for Requests {
 
 /// What a connection has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
+pub(super) enum Step {
+    /// Nothing has happened for a while: give buffers back until something does.
+    Rest,
     /// Say goodbye: what is under way is finished, nothing new begun.
     WindDown,
     /// Go, as it is.
@@ -300,8 +269,10 @@ enum Step {
 }
 
 /// Watches over a connection's deadlines and the world outside.
-struct Supervisor {
+pub(super) struct Supervisor {
     client: Rc<Client>,
+    /// Whether the connection knows how to rest and does not do so already.
+    pub(super) may_rest: bool,
     accepted: Instant,
     idle: Duration,
     deadline: Deadline,
@@ -312,16 +283,16 @@ struct Supervisor {
 impl Supervisor {
     fn new(client: Rc<Client>, accepted: Instant) -> Self {
         let idle = client.thread.state.routes().limits.idle;
-        Self { client, accepted, idle, deadline: Deadline::default(), farewell: None }
+        Self { client, may_rest: false, accepted, idle, deadline: Deadline::default(), farewell: None }
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Step> {
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Step> {
         let client = &self.client;
         if client.thread.watch.is_over() || pin!(client.admission.evicted()).as_mut().poll(context).is_ready()
         {
             return Poll::Ready(Step::Leave);
         }
-        let draining = client.thread.watch.is_draining() && self.farewell.is_none();
+        let draining = client.thread.watch.draining().is_some() && self.farewell.is_none();
         if draining && (client.spoke.get() || self.accepted.elapsed() >= FRESH) {
             self.farewell = Some(Instant::now());
             return Poll::Ready(Step::WindDown);
@@ -329,12 +300,23 @@ impl Supervisor {
         let at = match (client.active.get(), client.owed.get(), self.farewell) {
             (0, _, Some(since)) => since.max(client.changed.get()) + FAREWELL,
             (0, _, None) if draining => self.accepted + FRESH,
+            (0, _, None) if self.may_rest && client.flushed.get() => {
+                client.changed.get() + REST.min(self.idle)
+            }
             (0, _, None) => client.changed.get() + self.idle,
             (_, 0, _) => return Poll::Pending,
             (..) => client.changed.get() + self.idle.max(STALL),
         };
         match self.deadline.poll(context, at) {
             Poll::Pending => Poll::Pending,
+            Poll::Ready(())
+                if at < client.changed.get() + self.idle
+                    && !draining
+                    && client.active.get() == 0
+                    && self.farewell.is_none() =>
+            {
+                Poll::Ready(Step::Rest)
+            }
             Poll::Ready(()) if client.active.get() == 0 && self.farewell.is_none() => {
                 self.farewell = Some(Instant::now());
                 Poll::Ready(Step::WindDown)

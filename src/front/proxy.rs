@@ -59,9 +59,10 @@ pub(super) async fn answer(
             .map(|text| ResponseBody::full(text, underway)));
     }
     let upload = Upload::new(incoming);
-    let upgrade = headers::wanted_upgrade(version, &parts.headers, !upload.is_empty());
+    let has_body = !upload.is_empty();
+    let upgrade = headers::wanted_upgrade(version, &parts.headers, has_body);
     let wants_upgrade = upgrade.is_some();
-    headers::forward_request(&mut parts.headers, version, upgrade, &provenance);
+    headers::forward_request(&mut parts.headers, version, has_body, upgrade, &provenance);
     parts.uri = origin_form(parts.uri);
     parts.version = Version::HTTP_11;
     parts.extensions.clear();

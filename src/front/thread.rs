@@ -9,12 +9,15 @@ use std::task::Waker;
 
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioTimer;
+use tokio::time::Instant;
 
 use super::FrontState;
 use super::tunnel::Scratch;
 use super::upstream::Pools;
 
-/// The most that a request's header may take, and the largest piece of a body held for a client.
+/// The most that a request's header may take.
+const HTTP1_HEADER: usize = 64 * 1024;
+/// The largest piece of a body that is read at once or held for a client.
 const HTTP1_BUFFER: usize = 64 * 1024;
 const HTTP2_HEADERS: u32 = 32 * 1024;
 const HTTP2_STREAMS: u32 = 128;
@@ -38,7 +41,7 @@ impl Thread {
     pub(super) fn new(state: Arc<FrontState>) -> Self {
         let mut http1 = http1::Builder::new();
         // The supervisor has the deadlines. At most 100 header fields is hyper's own default.
-        http1.header_read_timeout(None).max_buf_size(HTTP1_BUFFER);
+        http1.header_read_timeout(None).max_header_size(HTTP1_HEADER).max_buf_size(HTTP1_BUFFER);
         let mut http2 = http2::Builder::new(LocalExecutor);
         http2
             .timer(TokioTimer::new())
@@ -71,7 +74,7 @@ impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for LocalExecu
 /// Tells all connections of a thread to come to an end. To look costs them a comparison.
 #[derive(Default)]
 pub(super) struct Watch {
-    draining: Cell<bool>,
+    draining: Cell<Option<Instant>>,
     over: Cell<bool>,
     next: Cell<u64>,
     tasks: RefCell<HashMap<u64, Waker>>,
@@ -88,7 +91,7 @@ impl Watch {
 
     /// Connections should finish what they are at.
     pub(super) fn drain(&self) {
-        self.draining.set(true);
+        self.draining.set(Some(Instant::now()));
         self.wake();
     }
 
@@ -98,7 +101,8 @@ impl Watch {
         self.wake();
     }
 
-    pub(super) fn is_draining(&self) -> bool {
+    /// Since when connections should finish.
+    pub(super) fn draining(&self) -> Option<Instant> {
         self.draining.get()
     }
 

@@ -19,7 +19,9 @@ use crate::config::Upstream;
 use crate::front::deadline::Deadline;
 use crate::front::routes::Limits;
 
-/// The most that a response's header may take, and the largest piece of its body read at once.
+/// The most that a response's header may take.
+const HEADER: usize = 64 * 1024;
+/// The largest piece of a body that is read at once.
 const BUFFER: usize = 64 * 1024;
 
 pub(super) struct Link {
@@ -35,6 +37,7 @@ impl Link {
     pub(super) async fn connect(upstream: &Upstream, limit: Duration) -> Result<Self, Failure> {
         let socket = Socket::connect(upstream, limit).await?;
         let (sender, connection) = http1::Builder::new()
+            .max_header_size(HEADER)
             .max_buf_size(BUFFER)
             .handshake(TokioIo::new(socket))
             .await

@@ -239,6 +239,26 @@ async fn an_early_answer_arrives_while_the_upload_goes_on() {
 }
 
 #[tokio::test]
+async fn a_get_may_have_a_body_of_any_framing() {
+    let app = App::http(|request| async move {
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        Response::new(Pieces::of([Frame::data(body)]))
+    })
+    .await;
+    let rig = Rig::start(app.upstream.clone());
+    let pieces = || Pieces::of([data("que"), data("ry")]);
+    let two = get("https://a.test/").map(|_| pieces());
+    assert_eq!(text(soon(rig.h2().await.send_request(two)).await.unwrap()).await, "query");
+    let answer = rig
+        .talk(
+            "GET / HTTP/1.1\r\nhost: a.test\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n\
+             3\r\nque\r\n2\r\nry\r\n0\r\n\r\n",
+        )
+        .await;
+    assert!(answer.contains("query"), "{answer}");
+}
+
+#[tokio::test]
 async fn expectations_are_met_here() {
     let app = App::http(|request| async move {
         let body = request.into_body().collect().await.unwrap().to_bytes();

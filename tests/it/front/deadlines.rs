@@ -53,6 +53,25 @@ async fn idling_ends_with_a_goodbye_and_half_a_request_without() {
 }
 
 #[tokio::test]
+async fn a_connection_wakes_from_its_rest_as_if_nothing_had_been() {
+    let rig = Rig::start(App::saying("ok").await.upstream);
+    let rest = || tokio::time::sleep(Duration::from_millis(400));
+    let mut raw = rig.raw().await;
+    rest().await;
+    for piece in ["GET / HT", "TP/1.1\r\nhost: a.te", "st\r\n\r\n"] {
+        raw.write_all(piece.as_bytes()).await.unwrap();
+        rest().await;
+    }
+    let answer = soon(super::rig::read_head(&mut raw)).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    let mut h1 = rig.h1().await;
+    for _ in 0..2 {
+        assert_eq!(text(soon(h1.send_request(get("/"))).await.unwrap()).await, "ok");
+        rest().await;
+    }
+}
+
+#[tokio::test]
 async fn an_upload_that_stands_still_is_a_408_and_a_slow_one_is_not() {
     let app = App::http(|request| async move {
         let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();

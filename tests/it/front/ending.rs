@@ -40,6 +40,16 @@ async fn what_is_under_way_is_finished() {
 }
 
 #[tokio::test]
+async fn those_at_rest_are_told_too() {
+    let mut rig = Rig::with(&settings(App::saying("ok").await.upstream), PATIENCE);
+    let mut raw = rig.raw().await;
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    rig.stop();
+    soon(raw.read_to_end(&mut Vec::new())).await.expect("close_notify");
+    until("the front ends by itself", || rig.has_stopped()).await;
+}
+
+#[tokio::test]
 async fn the_last_answer_says_that_it_is_the_last() {
     let app = App::http(|_| async {
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -68,6 +78,19 @@ async fn a_connection_just_opened_is_still_served() {
     until("the listener is closed", || std::net::TcpStream::connect(rig.address).is_err()).await;
     assert_eq!(text(soon(h1.send_request(get("/"))).await.unwrap()).await, "welcome");
     until("the front ends by itself", || rig.has_stopped()).await;
+}
+
+#[tokio::test]
+async fn a_silent_connection_does_not_hold_up_the_end() {
+    let mut rig = Rig::with(&settings(App::saying("ok").await.upstream), PATIENCE);
+    let silent = TcpStream::connect(rig.address).await.unwrap();
+    let mut h1 = rig.h1().await;
+    assert_eq!(text(soon(h1.send_request(get("/"))).await.unwrap()).await, "ok");
+    let begun = tokio::time::Instant::now();
+    rig.stop();
+    until("the front ends by itself", || rig.has_stopped()).await;
+    assert!(begun.elapsed() < PATIENCE / 2, "neither the grace time nor the handshake's limit");
+    drop(silent);
 }
 
 #[tokio::test]
