@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::rc::{Rc, Weak};
 
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use crate::net::drain::{Stop, StopTrigger};
@@ -21,7 +22,8 @@ pub enum Door {
 pub struct Momentary {
     open: Box<dyn Fn(Stop) -> Result<JoinHandle<()>, ListenError>>,
     present: RefCell<Weak<OpenDoor>>,
-    draining: RefCell<Vec<JoinHandle<()>>>,
+    /// The gate behind the present door, or behind the last one, which may still hold the port.
+    gate: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Keeps the door open as long as it lives.
@@ -35,18 +37,21 @@ impl Door {
         Self::Momentary(Momentary {
             open: Box::new(open),
             present: RefCell::default(),
-            draining: RefCell::default(),
+            gate: Mutex::default(),
         })
     }
 
-    /// Opens it, or joins those who hold it open.
-    pub(super) fn open(&self) -> Result<Option<Rc<OpenDoor>>, ListenError> {
+    /// Opens it, or joins those who hold it open. The gate of one that was shut a moment ago
+    /// first lets go of the port.
+    pub(super) async fn open(&self) -> Result<Option<Rc<OpenDoor>>, ListenError> {
         let Self::Momentary(momentary) = self else { return Ok(None) };
+        let mut gate = momentary.gate.lock().await;
         if let Some(present) = momentary.present.borrow().upgrade() {
             return Ok(Some(present));
         }
+        ended(&mut gate).await;
         let (trigger, stop) = StopTrigger::new();
-        momentary.draining.borrow_mut().push((momentary.open)(stop)?);
+        *gate = Some((momentary.open)(stop)?);
         let door = Rc::new(OpenDoor { _trigger: trigger });
         *momentary.present.borrow_mut() = Rc::downgrade(&door);
         Ok(Some(door))
@@ -55,12 +60,15 @@ impl Door {
     /// Waits until the last answers of a shut door are sent.
     pub async fn shut(&self) {
         if let Self::Momentary(momentary) = self {
-            let draining = std::mem::take(&mut *momentary.draining.borrow_mut());
-            for served in draining {
-                // A gate that panicked is shut as well.
-                let _ = served.await;
-            }
+            ended(&mut *momentary.gate.lock().await).await;
         }
+    }
+}
+
+async fn ended(gate: &mut Option<JoinHandle<()>>) {
+    if let Some(serving) = gate.take() {
+        // A gate that panicked is shut as well.
+        let _ = serving.await;
     }
 }
 

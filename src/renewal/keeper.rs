@@ -325,7 +325,7 @@ impl Keeper {
         };
         let steps = |step: Step| tell(What::Step(step.to_string()));
         let mut session = self.desk.session(&config, &self.store).await?;
-        let door = self.door.open()?;
+        let door = self.door.open().await?;
         let certificate = match session.obtain(&order, &self.table, &steps).await {
             Err(e) if e.verdict() == Verdict::AccountGone => {
                 session = self.desk.replace_account(&config, &self.store).await?;

@@ -254,3 +254,16 @@ fn many_certificates_are_ordered_at_once() {
         assert_eq!(setup.stored(name)[0].names, [name.as_str()]);
     }
 }
+
+#[test]
+fn one_order_after_the_other_finds_the_port_free_again() {
+    needs!("pebble", "curl");
+    let bed = Bed::new();
+    let (_pebble, setup) = setup(&bed, Mood::Kind);
+    let mut setup = setup.acme("concurrency = 2");
+    let names: Vec<String> = (0..60).map(|n| format!("n{n}.example.test")).collect();
+    for name in &names {
+        setup = setup.certificate(&[name]);
+    }
+    setup.renew(&bed).expect_code(0);
+}

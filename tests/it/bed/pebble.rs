@@ -171,7 +171,7 @@ impl Pebble {
 
 #[test]
 fn pebble_answers_and_comes_back() {
-    super::needs!("pebble", "pebble-challtestsrv", "curl");
+    super::needs!("pebble", "curl");
     let bed = Bed::new();
     let gate = bed.port();
     let mut pebble = Pebble::start(&bed, Mood::Trying, gate);
