@@ -1,11 +1,12 @@
 //! Those who take too long, and those who take too much room.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Response;
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use wicketgate::config::{Front, Upstream};
 
 use super::rig::{App, PATIENCE, Pieces, Rig, data, get, post, settings, soon, text};
@@ -82,11 +83,15 @@ async fn a_client_that_is_slow_to_read_the_end_gets_all_of_it() {
     })
     .await;
     let rig = Rig::start(app.upstream);
-    // The sockets in between hold about one of these, so that its end waits in the front.
+    // The sockets in between hold about as much as one of these, so that its end waits in the front.
     let mut waiting = Vec::new();
     for step in 1..=64 {
         let length = step * 64 * 1024;
-        let mut raw = rig.raw().await;
+        let tcp = TcpSocket::new_v4().unwrap();
+        tcp.set_recv_buffer_size(16 * 1024).unwrap();
+        let tcp = tcp.connect(rig.address).await.unwrap();
+        let config = Arc::new(rig.authority.client(&["http/1.1"]));
+        let mut raw = soon(super::rig::over(tcp, config, "a.test")).await.unwrap();
         let request = format!("GET /{length} HTTP/1.1\r\nhost: a.test\r\n\r\n");
         raw.write_all(request.as_bytes()).await.unwrap();
         waiting.push((raw, length));
