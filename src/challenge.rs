@@ -98,22 +98,26 @@ impl ChallengeTable {
             entries.insert(token.clone(), pending.clone());
             entries
         });
-        ChallengeGuard { table: self.clone(), token }
+        ChallengeGuard { table: self.clone(), token, hosts: pending.hosts }
     }
 }
 
-/// Withdraws its challenge when dropped.
+/// Withdraws its challenge when dropped, unless another order has put the same token since: a CA may give
+/// one pending authorization to two orders.
 #[derive(Debug)]
 pub struct ChallengeGuard {
     table: ChallengeTable,
     token: Token,
+    hosts: Arc<BTreeSet<Identifier>>,
 }
 
 impl Drop for ChallengeGuard {
     fn drop(&mut self) {
         self.table.entries.rcu(|entries| {
             let mut entries = HashMap::clone(entries);
-            entries.remove(&self.token);
+            if entries.get(&self.token).is_some_and(|p| Arc::ptr_eq(&p.hosts, &self.hosts)) {
+                entries.remove(&self.token);
+            }
             entries
         });
     }
@@ -133,6 +137,18 @@ mod tests {
         drop(first);
         assert!(table.find("aaa").is_none());
         assert_eq!(table.find("bbb").unwrap().key_authorization, "bbb.x");
+        drop(second);
+        assert!(table.is_empty());
+    }
+
+    #[test]
+    fn a_token_that_two_orders_share_outlives_the_first() {
+        let table = ChallengeTable::new();
+        let pending = || Pending { key_authorization: Bytes::from_static(b"t.x"), hosts: Arc::default() };
+        let first = table.put("t".parse().unwrap(), pending());
+        let second = table.put("t".parse().unwrap(), pending());
+        drop(first);
+        assert!(table.find("t").is_some());
         drop(second);
         assert!(table.is_empty());
     }

@@ -17,6 +17,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Mutex;
 use tokio::task::LocalSet;
 
 use crate::admin::{self, Actions, AdminError, AdminSocket};
@@ -79,6 +80,8 @@ struct Daemon {
     gate: GateState,
     front: Option<Arc<FrontState>>,
     announcer: Rc<Announcer>,
+    /// One reload at a time.
+    reloading: Mutex<()>,
 }
 
 async fn control(
@@ -129,7 +132,14 @@ async fn control(
     }
 
     let announcer = Rc::new(Announcer::new(&config));
-    let daemon = Rc::new(Daemon { keeper: keeper.clone(), load, gate, front, announcer: announcer.clone() });
+    let daemon = Rc::new(Daemon {
+        keeper: keeper.clone(),
+        load,
+        gate,
+        front,
+        announcer: announcer.clone(),
+        reloading: Mutex::default(),
+    });
     let log: Rc<dyn Fn(&crate::renewal::Event)> = Rc::new(move |event| announcer.announce(event));
     let actions = Actions {
         keeper: keeper.clone(),
@@ -156,10 +166,14 @@ async fn control(
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            // In a task of its own: it waits for a pass under way, and a stop shall not.
             _ = hang_up.recv() => {
-                if let Err(error) = daemon.reload().await {
-                    tracing::error!("the configuration is not taken, the old one stays: {error}");
-                }
+                let daemon = daemon.clone();
+                tokio::task::spawn_local(async move {
+                    if let Err(error) = daemon.reload().await {
+                        tracing::error!("the configuration is not taken, the old one stays: {error}");
+                    }
+                });
             }
         }
     }
@@ -177,7 +191,9 @@ async fn control(
     }
     // An admin connection under way ends with the process; its socket is removed here.
     let _ = admin.await;
-    keeper.close().await;
+    if tokio::time::timeout(config.grace, keeper.close()).await.is_err() {
+        tracing::warn!("a reload command of another server still runs; it is left to end by itself");
+    }
     tracing::info!("stopped");
     Ok(())
 }
@@ -185,6 +201,7 @@ async fn control(
 impl Daemon {
     /// Takes a new configuration, or none of it; the warnings, or why not.
     async fn reload(&self) -> Result<Vec<String>, String> {
+        let _one = self.reloading.lock().await;
         let beginning = [NotifyState::Reloading].into_iter().chain(NotifyState::monotonic_usec_now().ok());
         notify(&beginning.collect::<Vec<_>>());
         let taken = self.take_configuration().await;

@@ -2,7 +2,7 @@
 //!
 //! The key authorization of a challenge that is pending for the very host that was asked for; a
 //! redirect to https for hosts of ours; a constant refusal for all else. [`reply`](reply::reply)
-//! decides, without I/O; [`server`] carries what it decided.
+//! decides, without I/O; [`serve`] carries what it decided.
 
 pub mod client;
 pub mod deadlines;

@@ -8,7 +8,7 @@
 //!    comes by path 1 → [`certificate::Certificate::new`] proves the answer → [`store`] saves →
 //!    [`front::resolver`] installs → [`deploy`] reloads.
 //! 3. **A TLS connection**: [`net`] listens → handshake within a deadline → [`front::resolver`] by SNI
-//!    → HTTP/1.1 or HTTP/2 by ALPN → [`front::headers`] (pure) → [`front::upstream`] → back.
+//!    → HTTP/1.1 or HTTP/2 by ALPN → [`front::headers`] (pure) → `front::upstream` → back.
 //!
 //! # The import rule
 //! Imports point down this list; siblings do not import each other. `daemon` alone knows everybody.

@@ -324,11 +324,13 @@ impl Store {
     fn write_version(&self, versions: &Folder, draft: &str, c: &Certificate) -> Result<(), StoreError> {
         let folder = versions.subfolder(draft)?;
         let combined = zeroize::Zeroizing::new(format!("{}{}", c.fullchain_pem(), c.key_pem()));
-        folder.create("cert.pem", c.leaf_pem().as_bytes())?;
-        folder.create("chain.pem", c.issuers_pem().as_bytes())?;
-        folder.create("fullchain.pem", c.fullchain_pem().as_bytes())?;
-        folder.create("privkey.pem", c.key_pem().as_bytes())?;
-        folder.create("combined.pem", combined.as_bytes())?;
+        folder.create_all(&[
+            ("cert.pem", c.leaf_pem().as_bytes()),
+            ("chain.pem", c.issuers_pem().as_bytes()),
+            ("fullchain.pem", c.fullchain_pem().as_bytes()),
+            ("privkey.pem", c.key_pem().as_bytes()),
+            ("combined.pem", combined.as_bytes()),
+        ])?;
         folder.sync()
     }
 

@@ -5,18 +5,18 @@ import pathlib
 import subprocess
 import time
 
-from lib import CLIENT_CPU, WORK, Server, wait_port
+from lib import CLIENT_CPU, SERVER_CPU, WORK, Server, wait_port
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = os.environ.get("WICKETGATE") or str(ROOT / "target/release/wicketgate")
 HTTP, HTTPS = 18080, 18443
 
 
-def config(name, certificates, upstream, issuer='issuer = "embedded"', more=""):
+def config(name, certificates, upstream, issuer='issuer = "embedded"', more="", gate=HTTP):
     """Writes a configuration with a state directory of its own."""
     folder = WORK / name
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "wicketgate.toml"
+    path = folder / f"{gate}.toml"
     front = f"""[front]
 listen = ["127.0.0.1:{HTTPS}"]
 upstream = "{upstream}"
@@ -28,7 +28,7 @@ max-connections = 9000
 {issuer}
 terms-agreed = true
 [gate]
-listen = ["127.0.0.1:{HTTP}"]
+listen = ["127.0.0.1:{gate}"]
 max-connections = 9000
 redirect = {{ port = {HTTPS} }}
 {front}{more}[admin]
@@ -37,18 +37,19 @@ socket = "{folder}/admin.sock"
     return path
 
 
-def command(config, *arguments, check=True):
-    """Runs one of its commands to the end, on the clients' core."""
-    ran = subprocess.run(["taskset", "-c", CLIENT_CPU, PROGRAM, "--config", config, *arguments],
+def command(config, *arguments, check=True, cpu_list=CLIENT_CPU):
+    """Runs one of its commands to the end, by default on the clients' core."""
+    ran = subprocess.run(["taskset", "-c", cpu_list, PROGRAM, "--config", config, *arguments],
                          capture_output=True, text=True)
     if check and ran.returncode != 0:
         raise RuntimeError(f"wicketgate {' '.join(arguments)}: exit code {ran.returncode}\n{ran.stdout}{ran.stderr}")
     return ran
 
 
-def start(config, ports=(HTTP, HTTPS), env=None):
+def start(config, ports=(HTTP, HTTPS), cpu_list=SERVER_CPU):
     """Starts `run`."""
-    return Server("wicketgate", [PROGRAM, "--config", str(config), "run"], list(ports), env=env)
+    name = f"wicketgate-{config.parent.name}"
+    return Server(name, [PROGRAM, "--config", str(config), "run"], list(ports), cpu_list=cpu_list)
 
 
 def wait_for_certificate(config, name, timeout=20):
@@ -57,14 +58,14 @@ def wait_for_certificate(config, name, timeout=20):
     end = time.time() + timeout
     while not live.exists():
         if time.time() > end:
-            raise RuntimeError(f"no certificate for {name} within {timeout} s; see {WORK}/wicketgate.log")
+            raise RuntimeError(f"no certificate for {name} within {timeout} s; see {WORK}/wicketgate-*.log")
         time.sleep(0.01)
 
 
 class Pebble:
     """Let's Encrypt's test CA without its random sleeps; it validates every name anew, on our gate."""
 
-    def __init__(self):
+    def __init__(self, cpu_list=CLIENT_CPU):
         folder = WORK / "pebble"
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -85,9 +86,9 @@ class Pebble:
             "retryAfter": {"authz": 1, "order": 1}, "certificateValidityPeriod": 157766400}}))
         self.dns = Server("challtestsrv", ["pebble-challtestsrv", "-http01", "", "-https01", "", "-tlsalpn01", "",
                                            "-defaultIPv6", "", "-dns01", "127.0.0.1:8053",
-                                           "-management", "127.0.0.1:8055"], [8055], cpu_list=CLIENT_CPU)
+                                           "-management", "127.0.0.1:8055"], [8055], cpu_list=cpu_list)
         self.server = Server("pebble", ["pebble", "-config", str(folder / "pebble.json"),
-                                        "-dnsserver", "127.0.0.1:8053"], [14000, 15000], cpu_list=CLIENT_CPU,
+                                        "-dnsserver", "127.0.0.1:8053"], [14000, 15000], cpu_list=cpu_list,
                              env={"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_AUTHZREUSE": "0"})
         assert wait_port(8053)
         self.issuer = f'issuer = "https://localhost:14000/dir"\nroots = "{folder}/ca.pem"'

@@ -9,12 +9,12 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// Longest pause that a CA's Retry-After can make us take while an order is open.
 const LONGEST_ASKED: Duration = Duration::from_secs(120);
 
-/// The pause before poll number `attempt` (0 first): what the CA asked for, else 20 ms growing by half
+/// The pause before poll number `attempt` (0 first): what the CA asked for, else 20 ms growing by a quarter
 /// each time up to 5 s.
 pub(super) fn pause(attempt: u32, asked: Option<SystemTime>, now: SystemTime) -> Duration {
     match asked.map(|until| until.duration_since(now).unwrap_or_default()) {
         Some(asked) => asked.clamp(FIRST, LONGEST_ASKED),
-        None => FIRST.mul_f64(1.5_f64.powi(attempt.min(30).cast_signed())).min(LONGEST),
+        None => FIRST.mul_f64(1.25_f64.powi(attempt.min(30).cast_signed())).min(LONGEST),
     }
 }
 

@@ -30,7 +30,7 @@ use super::{GateState, Policy};
 use crate::hostname::Identifier;
 use crate::net::accept::accept_loop;
 use crate::net::drain::Stop;
-use crate::net::limits::Connections;
+use crate::net::limits::{Admission, Connections};
 
 /// The largest header of a request, in bytes; hyper answers 431 to a larger one. It allows 100
 /// fields at most: a cap of its own would cost an allocation a request.
@@ -89,8 +89,8 @@ impl Gate {
         let mut http = http1::Builder::new();
         // hyper's own deadline would set and cancel a timer for each request; the sweep has them all.
         // Flushing pipelined answers together is left off: hyper then loses an answer that precedes a
-        // close while input is left. A client may close its side after asking.
-        http.max_buf_size(MAX_HEADER).writev(false).header_read_timeout(None).half_close(true);
+        // close while input is left.
+        http.max_buf_size(MAX_HEADER).writev(false).header_read_timeout(None);
         Self {
             state,
             limits,
@@ -110,7 +110,12 @@ impl Gate {
         for listener in listeners {
             let gate = self.clone();
             accepting.spawn_local(accept_loop(listener, stop.clone(), move |stream, peer| {
-                spawn_local(gate.clone().converse(stream, peer));
+                // Admitted at once, so that a stop waits for it even before its task runs.
+                if gate.connections.is_empty() {
+                    gate.first.notify_one();
+                }
+                let admission = gate.connections.admit();
+                spawn_local(gate.clone().converse(stream, peer, admission));
             }));
         }
         while accepting.join_next().await.is_some() {}
@@ -144,11 +149,8 @@ impl Gate {
     }
 
     /// One connection, from its first byte to its end.
-    async fn converse(self: Rc<Self>, stream: TcpStream, peer: SocketAddr) {
-        if self.connections.is_empty() {
-            self.first.notify_one();
-        }
-        let watch = Rc::new(Watch::new(self.connections.admit(), self.clock.clone()));
+    async fn converse(self: Rc<Self>, stream: TcpStream, peer: SocketAddr, admission: Admission) {
+        let watch = Rc::new(Watch::new(admission, self.clock.clone()));
         let _listed = Listed::new(&self, watch.clone());
         let io = WatchedStream::new(stream, watch.clone(), self.scratch.clone());
         let answering = Answering { gate: self.clone(), watch: watch.clone(), peer };

@@ -348,6 +348,8 @@ impl Keeper {
             lineage.live = Some((version, certificate));
             lineage.state.issuer = Some(config.acme.issuer.name());
             lineage.state.key_type = Some(request.key_type);
+            lineage.state.ordered_for.clone_from(&request.identifiers);
+            lineage.state.obtained_at = Some(stamp(clock::now()));
             lineage.state.attempts = Attempts::default();
         }
         self.served.identifiers.store(Arc::new(self.lineages.borrow().served()));

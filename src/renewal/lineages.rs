@@ -95,6 +95,7 @@ impl Lineage {
         let attempts = &self.state.attempts;
         let known = Known {
             validity: self.live.as_ref().map(|(_, c)| (c.not_before(), c.not_after())),
+            obtained_at: self.state.obtained_at.map(SystemTime::from),
             unfit: unfit.as_deref(),
             retry_at: attempts
                 .retry_at
@@ -107,9 +108,12 @@ impl Lineage {
     /// Why the live certificate does not serve the present wish.
     fn unfit(&self) -> Option<String> {
         let (_, certificate) = self.live.as_ref()?;
-        let wanted: BTreeSet<_> = self.request.identifiers.iter().collect();
-        let present: BTreeSet<_> = certificate.identifiers().iter().collect();
-        if wanted != present {
+        let wanted = &self.request.identifiers;
+        let set = |list: &[Identifier]| list.iter().cloned().collect::<BTreeSet<_>>();
+        let ordered = &self.state.ordered_for;
+        if (!ordered.is_empty() && set(ordered) != set(wanted))
+            || !wanted.iter().all(|i| certificate.covers(i))
+        {
             return Some("its names in the configuration have changed".to_owned());
         }
         let issuer = self.issuer.name();

@@ -19,6 +19,8 @@ const DEPLOY_RETRY: [Duration; 4] =
 pub struct Known<'a> {
     /// Start and end of the live certificate's validity.
     pub validity: Option<(SystemTime, SystemTime)>,
+    /// When it was obtained.
+    pub obtained_at: Option<SystemTime>,
     /// Why the live certificate does not serve the present wish (another name, key type or issuer).
     pub unfit: Option<&'a str>,
     /// The earliest moment for the next attempt after failures.
@@ -43,13 +45,20 @@ pub fn renew_at(not_before: SystemTime, not_after: SystemTime) -> SystemTime {
     not_after - left
 }
 
+/// A certificate is used for at least a quarter of what was left when it came, so that a CA which dates
+/// them back, or a clock that is off, cannot cause one order after the other.
+fn earliest(obtained_at: Option<SystemTime>, not_after: SystemTime) -> SystemTime {
+    let Some(obtained_at) = obtained_at else { return SystemTime::UNIX_EPOCH };
+    obtained_at + not_after.duration_since(obtained_at).unwrap_or_default() / 4
+}
+
 /// Decides about one lineage at the moment `now`.
 pub fn decide(known: &Known<'_>, now: SystemTime) -> Decision {
     let reason = match (known.validity, known.unfit) {
         (None, _) => "there is no certificate yet".to_owned(),
         (Some(_), Some(unfit)) => unfit.to_owned(),
         (Some((not_before, not_after)), None) => {
-            let due = renew_at(not_before, not_after);
+            let due = renew_at(not_before, not_after).max(earliest(known.obtained_at, not_after));
             if now < due {
                 return Decision::Wait(due);
             }
@@ -103,7 +112,7 @@ mod tests {
     #[test]
     fn decisions() {
         let validity = Some((at(0), at(90)));
-        let known = |validity, unfit, retry_at| Known { validity, unfit, retry_at };
+        let known = |validity, unfit, retry_at| Known { validity, unfit, retry_at, obtained_at: None };
         for (known, now, wanted) in [
             (known(None, None, None), at(1), Decision::Order("there is no certificate yet".into())),
             (known(None, None, Some(at(2))), at(1), Decision::Held(at(2))),
@@ -116,6 +125,16 @@ mod tests {
         ] {
             assert_eq!(decide(&known, now), wanted, "{known:?} at {now:?}");
         }
+    }
+
+    #[test]
+    fn a_certificate_that_comes_old_is_used_for_a_while() {
+        let known = Known { validity: Some((at(0), at(90))), obtained_at: Some(at(82)), ..Known::default() };
+        assert_eq!(decide(&known, at(82)), Decision::Wait(at(84)));
+        assert_eq!(decide(&known, at(84)), Decision::Order("it ends in 6 days".into()));
+        // Obtained by a clock far ahead: nothing is put off for ever.
+        let known = Known { obtained_at: Some(at(9000)), ..known };
+        assert_eq!(decide(&known, at(9000)), Decision::Order("it has ended".into()));
     }
 
     #[test]

@@ -106,16 +106,26 @@ impl Folder {
         Ok(())
     }
 
-    /// Writes a new file and syncs it; the name must be free.
-    pub(super) fn create(&self, name: &str, content: &[u8]) -> Result<(), StoreError> {
+    /// Writes new files, and syncs them once all are written: the first sync then carries most of the
+    /// work of the others. The names must be free.
+    pub(super) fn create_all(&self, files: &[(&str, &[u8])]) -> Result<(), StoreError> {
+        let written: Vec<_> =
+            files.iter().map(|(name, content)| self.write(name, content)).collect::<Result<_, _>>()?;
+        for ((name, _), file) in files.iter().zip(written) {
+            file.sync_all().map_err(|e| self.failed("write", name, e))?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, name: &str, content: &[u8]) -> Result<File, StoreError> {
         let mode = if self.access.group_reads { 0o640 } else { 0o600 };
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let write = || -> io::Result<()> {
+        let write = || -> io::Result<File> {
             let fd = rustix::fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o600))?;
             self.settle(&fd, mode)?;
             let mut file = File::from(fd);
             file.write_all(content)?;
-            file.sync_all()
+            Ok(file)
         };
         write().map_err(|e| self.failed("write", name, e))
     }
@@ -124,7 +134,7 @@ impl Folder {
     pub(super) fn replace(&self, name: &str, content: &[u8]) -> Result<(), StoreError> {
         let draft = format!(".{name}.draft");
         self.unlink(&draft)?;
-        if let Err(e) = self.create(&draft, content).and_then(|()| self.rename(&draft, name)) {
+        if let Err(e) = self.create_all(&[(&draft, content)]).and_then(|()| self.rename(&draft, name)) {
             // The first failure is the one to tell; the draft is removed before the next try as well.
             let _ = self.unlink(&draft);
             return Err(e);

@@ -17,6 +17,10 @@ pub struct LineageState {
     pub issuer: Option<String>,
     /// The key type of the live version.
     pub key_type: Option<KeyType>,
+    /// What the live version was ordered for; a CA may have added names.
+    pub ordered_for: Vec<Identifier>,
+    /// When the live version was obtained.
+    pub obtained_at: Option<Timestamp>,
     /// Attempts to obtain a certificate since the last success.
     pub attempts: Attempts,
     /// The identifiers that those attempts were for: another wish starts afresh.

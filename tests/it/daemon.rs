@@ -114,7 +114,7 @@ fn a_failed_renewal_changes_nothing_that_is_served() {
     let told = setup.command(&bed, &["renew", "--force"]).expect_code(1);
     assert!(told.text().contains("cannot reach localhost"), "{}", told.text());
     assert_eq!(served_leaf(setup.front, NAME).unwrap(), first);
-    let status = setup.command(&bed, &["status"]).expect_code(1);
+    let status = setup.command(&bed, &["status"]).expect_code(0);
     assert!(status.text().contains("cannot reach localhost"), "{}", status.text());
 }
 

@@ -16,6 +16,8 @@ mod front;
 mod gate;
 mod nginx;
 mod pebble;
+mod readme;
 mod rehearsal;
 mod renew;
 mod store;
+mod through_proxy;

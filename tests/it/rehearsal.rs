@@ -254,6 +254,7 @@ fn openssl_verify(root: &str, chain: &str, extra: &[&str]) -> (bool, String) {
 
 #[tokio::test]
 async fn openssl_accepts_what_is_issued_and_nothing_beyond_the_permitted_names() {
+    crate::bed::needs!("openssl");
     let bench = Bench::new().await;
     let chain = bench.obtain(&["a.example", "127.0.0.1", "::1"], None).await;
     for check in
@@ -273,6 +274,7 @@ async fn openssl_accepts_what_is_issued_and_nothing_beyond_the_permitted_names()
 
 #[tokio::test]
 async fn openssl_tells_the_chain_faults() {
+    crate::bed::needs!("openssl");
     let bench = Bench::new().await;
     for (chain, says) in [
         (ChainFault::MissingIntermediate, "unable to get local issuer certificate"),
@@ -290,6 +292,7 @@ async fn openssl_tells_the_chain_faults() {
 
 #[tokio::test]
 async fn every_profile_is_offered_and_issued() {
+    crate::bed::needs!("openssl");
     let bench = Bench::new().await;
     let offered: BTreeSet<_> = bench.account.profiles().map(|profile| profile.name.to_owned()).collect();
     assert_eq!(offered, EmbeddedCa::profiles().iter().map(|profile| profile.0.to_owned()).collect());
@@ -310,6 +313,7 @@ async fn every_profile_is_offered_and_issued() {
 
 #[tokio::test]
 async fn a_hundred_names_pass_openssl_and_webpki() {
+    crate::bed::needs!("openssl");
     let names: Vec<_> = (0..100).map(|n| format!("n{n}.example")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     let permitted = names.iter().map(|name| name.parse().unwrap()).collect();
@@ -332,6 +336,7 @@ async fn a_hundred_names_pass_openssl_and_webpki() {
 
 #[tokio::test]
 async fn an_rsa_key_is_certified_too() {
+    crate::bed::needs!("openssl");
     let bench = Bench::new().await;
     let mut order = bench.ready(&["a.example"], None).await;
     let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
@@ -509,7 +514,7 @@ async fn free_port() -> u16 {
 
 #[tokio::test]
 async fn caddy_obtains_a_certificate() {
-    crate::bed::needs!("caddy");
+    crate::bed::needs!("caddy", "openssl");
     let (http_port, https_port) = (free_port().await, free_port().await);
     let gate = (Ipv4Addr::LOCALHOST, http_port).into();
     let ca = EmbeddedCa::start(Settings::new(gate, vec!["a.example".parse().unwrap()])).await.unwrap();

@@ -68,6 +68,7 @@ fn s_client(rig: &Rig, arguments: &[&str]) -> String {
 
 #[tokio::test]
 async fn openssl_agrees() {
+    crate::bed::needs!("openssl");
     let rig = Rig::start(Upstream::Demo);
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("root.pem");
@@ -232,6 +233,7 @@ async fn noise_harms_nobody() {
 
 #[tokio::test]
 async fn curl_sees_the_demo_page() {
+    crate::bed::needs!("curl");
     let rig = Rig::bare(&settings(Upstream::Demo), Duration::ZERO);
     let certificate = rig.install("main", &["a.test", "b.test"]);
     let dir = tempfile::tempdir().unwrap();

@@ -1,0 +1,61 @@
+//! The gate's decisions, without a socket.
+
+use std::collections::BTreeSet;
+use std::hint::black_box;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use criterion::{Criterion, criterion_group, criterion_main};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
+use wicketgate::challenge::{ChallengeTable, Pending};
+use wicketgate::config::{Redirect, RedirectHosts};
+use wicketgate::gate::Policy;
+use wicketgate::gate::reply::{Request, reply};
+use wicketgate::hostname::Identifier;
+
+const TOKEN: &str = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA";
+
+fn gate(c: &mut Criterion) {
+    let hosts: BTreeSet<Identifier> = (0..100).map(|i| format!("h{i}.bench.test").parse().unwrap()).collect();
+    let table = ChallengeTable::new();
+    let _pending = table.put(
+        TOKEN.parse().unwrap(),
+        Pending {
+            key_authorization: Bytes::from_static(b"token.thumbprint"),
+            hosts: Arc::new(hosts.clone()),
+        },
+    );
+    let policy = Policy {
+        redirect: Redirect {
+            status: StatusCode::PERMANENT_REDIRECT,
+            port: 443,
+            hosts: RedirectHosts::Configured(hosts.clone()),
+        },
+        match_host: true,
+        trusted_proxies: Vec::new(),
+    };
+    let mut group = c.benchmark_group("gate");
+    for (name, host, target) in [
+        ("redirect", "h42.bench.test", "/a/b?c=d".to_owned()),
+        ("redirect, host in capitals", "H42.Bench.Test:80", "/a/b?c=d".to_owned()),
+        ("challenge", "h42.bench.test", format!("/.well-known/acme-challenge/{TOKEN}")),
+        ("unknown challenge", "h42.bench.test", "/.well-known/acme-challenge/other".to_owned()),
+        ("foreign host", "elsewhere.test", "/".to_owned()),
+    ] {
+        let target: Uri = target.parse().unwrap();
+        let headers = HeaderMap::from_iter([(header::HOST, HeaderValue::from_static(host))]);
+        let request =
+            Request { method: &Method::GET, version: Version::HTTP_11, target: &target, headers: &headers };
+        group.bench_function(name, |b| {
+            let mut fields = HeaderMap::with_capacity(4);
+            b.iter(|| {
+                fields.clear();
+                reply(black_box(&request), &table, &policy, &hosts).render(&mut fields)
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, gate);
+criterion_main!(benches);

@@ -1,0 +1,44 @@
+//! What the README tells people to write must work.
+
+use std::path::Path;
+
+use wicketgate::config::{Config, Flags};
+
+/// The fenced blocks of that language.
+fn blocks(language: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let fence = format!("```{language}\n");
+    text.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn every_configuration_is_valid() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("wicketgate.toml");
+    let blocks = blocks("toml");
+    assert!(blocks.len() >= 3, "only {} configurations were found", blocks.len());
+    for block in blocks {
+        std::fs::write(&file, &block).unwrap();
+        let config = Config::load(Some(&file), Vec::new(), &Flags::default())
+            .unwrap_or_else(|e| panic!("{e}\n{block}"));
+        assert!(config.warnings.is_empty(), "{:?}\n{block}", config.warnings);
+    }
+}
+
+#[test]
+fn every_command_is_one() {
+    let program = crate::bed::wicketgate::PROGRAM;
+    let mut seen = 0;
+    for block in blocks("sh") {
+        let joined = block.replace("\\\n", " ");
+        for line in joined.lines().filter_map(|line| line.strip_prefix("wicketgate ")) {
+            seen += 1;
+            // With --help, arguments are parsed and nothing is done.
+            let ran =
+                std::process::Command::new(program).args(line.split_whitespace()).arg("--help").output();
+            let ran = ran.unwrap();
+            assert!(ran.status.success(), "wicketgate {line}: {}", String::from_utf8_lossy(&ran.stderr));
+        }
+    }
+    assert!(seen >= 3, "only {seen} commands were found");
+}
