@@ -223,7 +223,7 @@ async fn secure(
 
 async fn serve_h2(
     client: &Rc<Client>,
-    stream: TlsStream<TcpStream>,
+    stream: Box<TlsStream<TcpStream>>,
     mut supervisor: Supervisor,
 ) -> hyper::Result<()> {
     let service = Requests(client.clone());

@@ -37,7 +37,7 @@ impl Provenance {
         Self {
             // An address is made of digits, letters, dots and colons.
             client: HeaderValue::try_from(client.to_string()).expect("addresses are visible ASCII"),
-            host: host.clone(),
+            host: copied(host),
             forwarded: forwarded(client, host),
         }
     }
@@ -46,10 +46,15 @@ impl Provenance {
     pub fn with_host(&self, client: IpAddr, host: &HeaderValue) -> Self {
         Self {
             client: self.client.clone(),
-            host: host.clone(),
+            host: copied(host),
             forwarded: forwarded(client.to_canonical(), host),
         }
     }
+}
+
+/// A value of its own: one that was received holds on to the buffer that it arrived in.
+fn copied(value: &HeaderValue) -> HeaderValue {
+    HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone())
 }
 
 /// `for=192.0.2.1;host=example.net;proto=https` (RFC 7239 section 4); what is no token is quoted, and

@@ -24,7 +24,7 @@ use super::upstream::Socket;
 /// Serves a connection until it is over.
 pub(super) async fn serve(
     client: &Rc<Client>,
-    mut stream: TlsStream<TcpStream>,
+    mut stream: Box<TlsStream<TcpStream>>,
     mut supervisor: Supervisor,
 ) -> hyper::Result<()> {
     let mut read = Bytes::new();
@@ -55,16 +55,16 @@ pub(super) async fn serve(
 /// How a phase of requests and responses ended.
 enum Ended {
     /// By lack of requests; with what was read of the next one.
-    Resting(TlsStream<TcpStream>, Bytes),
+    Resting(Box<TlsStream<TcpStream>>, Bytes),
     /// By an upgrade.
-    Switched(End<TlsStream<TcpStream>>, End<Socket>, Underway),
+    Switched(End<Box<TlsStream<TcpStream>>>, End<Socket>, Underway),
     /// For good.
     Over,
 }
 
 async fn talk(
     client: &Rc<Client>,
-    stream: TlsStream<TcpStream>,
+    stream: Box<TlsStream<TcpStream>>,
     read: Bytes,
     supervisor: &mut Supervisor,
 ) -> hyper::Result<Ended> {
@@ -86,13 +86,13 @@ async fn talk(
     match step {
         Some(Step::Rest) => {
             let parts = connection.into_parts();
-            Ok(Ended::Resting(parts.io.stream.into_inner(), rejoined(parts.io.read, parts.read_buf)))
+            Ok(Ended::Resting(parts.io.stream.into_inner(), rejoined(&parts.read_buf, &parts.io.read)))
         }
         Some(_) => Ok(Ended::Over),
         None => Ok(match client.take_switched() {
             Some((switched, underway)) => {
                 let parts = connection.into_parts();
-                let read = rejoined(parts.io.read, parts.read_buf);
+                let read = rejoined(&parts.read_buf, &parts.io.read);
                 let here = End { stream: parts.io.stream.into_inner(), read };
                 let there = End { stream: switched.socket, read: switched.read };
                 Ended::Switched(here, there, underway)
@@ -102,9 +102,10 @@ async fn talk(
     }
 }
 
-/// What HTTP had taken, and what it had not.
-fn rejoined(left: Bytes, taken: Bytes) -> Bytes {
-    if left.is_empty() { taken } else { [taken, left].concat().into() }
+/// What HTTP had taken, and what it had not; copied, for even without a byte left in them the buffers
+/// are as large as ever.
+fn rejoined(taken: &[u8], left: &[u8]) -> Bytes {
+    if taken.is_empty() && left.is_empty() { Bytes::new() } else { [taken, left].concat().into() }
 }
 
 /// Waits for the next byte; `None` when it is there.
@@ -120,7 +121,7 @@ async fn rest(stream: &TlsStream<TcpStream>, supervisor: &mut Supervisor) -> Opt
 }
 
 /// Passes bytes between a client and an upstream that speak another protocol now.
-async fn pass(client: &Client, here: End<TlsStream<TcpStream>>, there: End<Socket>) {
+async fn pass(client: &Client, here: End<Box<TlsStream<TcpStream>>>, there: End<Socket>) {
     let mut copying = pin!(tunnel::copy(here, there, &client.thread.scratch));
     let mut evicted = pin!(client.evicted());
     poll_fn(|context| {
@@ -140,7 +141,7 @@ async fn pass(client: &Client, here: End<TlsStream<TcpStream>>, there: End<Socke
 
 /// The TLS stream, behind what was read before, telling whether all that was written has left.
 struct Wire {
-    stream: TokioIo<TlsStream<TcpStream>>,
+    stream: TokioIo<Box<TlsStream<TcpStream>>>,
     read: Bytes,
     client: Rc<Client>,
 }

@@ -61,7 +61,8 @@ impl rustls::server::ResolvesServerCert for Nothing {
 
 /// A finished handshake.
 pub(super) struct Secured {
-    pub(super) stream: TlsStream<TcpStream>,
+    /// Boxed because it is large and passed on often.
+    pub(super) stream: Box<TlsStream<TcpStream>>,
     pub(super) served: Arc<Served>,
 }
 
@@ -99,7 +100,7 @@ pub(super) async fn handshake(
         start.io.shutdown().await?;
         return Err(error);
     };
-    let stream = start.into_stream(served.tls.clone()).await?;
+    let stream = Box::new(start.into_stream(served.tls.clone()).await?);
     Ok(Secured { stream, served })
 }
 

@@ -1,16 +1,20 @@
 //! Those who take too long, and those who take too much room.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Response;
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use wicketgate::config::{Front, Upstream};
 
 use super::rig::{App, PATIENCE, Pieces, Rig, data, get, post, settings, soon, text};
 
 const SHORT: Duration = Duration::from_millis(150);
+
+/// A connection without a request rests after a shorter time than this.
+pub(super) const LONGER_THAN_AWAKE: Duration = Duration::from_millis(400);
 
 fn hasty(upstream: Upstream) -> Front {
     Front { idle_timeout: SHORT, ..settings(upstream) }
@@ -55,7 +59,7 @@ async fn idling_ends_with_a_goodbye_and_half_a_request_without() {
 #[tokio::test]
 async fn a_connection_wakes_from_its_rest_as_if_nothing_had_been() {
     let rig = Rig::start(App::saying("ok").await.upstream);
-    let rest = || tokio::time::sleep(Duration::from_millis(400));
+    let rest = || tokio::time::sleep(LONGER_THAN_AWAKE);
     let mut raw = rig.raw().await;
     rest().await;
     for piece in ["GET / HT", "TP/1.1\r\nhost: a.te", "st\r\n\r\n"] {
@@ -68,6 +72,46 @@ async fn a_connection_wakes_from_its_rest_as_if_nothing_had_been() {
     for _ in 0..2 {
         assert_eq!(text(soon(h1.send_request(get("/"))).await.unwrap()).await, "ok");
         rest().await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_is_slow_to_read_the_end_gets_all_of_it() {
+    let app = App::http(|request| async move {
+        let length = request.uri().path()[1..].parse().unwrap();
+        Response::new(Pieces::of([http_body::Frame::data(vec![7; length].into())]))
+    })
+    .await;
+    let rig = Rig::start(app.upstream);
+    // The sockets in between hold about as much as one of these, so that its end waits in the front.
+    let mut waiting = Vec::new();
+    for step in 1..=64 {
+        let length = step * 64 * 1024;
+        let tcp = TcpSocket::new_v4().unwrap();
+        tcp.set_recv_buffer_size(16 * 1024).unwrap();
+        let tcp = tcp.connect(rig.address).await.unwrap();
+        let config = Arc::new(rig.authority.client(&["http/1.1"]));
+        let mut raw = soon(super::rig::over(tcp, config, "a.test")).await.unwrap();
+        let request = format!("GET /{length} HTTP/1.1\r\nhost: a.test\r\n\r\n");
+        raw.write_all(request.as_bytes()).await.unwrap();
+        waiting.push((raw, length));
+    }
+    tokio::time::sleep(LONGER_THAN_AWAKE * 2).await;
+    for (mut raw, length) in waiting {
+        super::rig::read_head(&mut raw).await;
+        // Chunk by chunk, up to the last one.
+        let (mut body, mut total) = (tokio::io::BufReader::new(raw), 0);
+        loop {
+            let mut size = String::new();
+            soon(tokio::io::AsyncBufReadExt::read_line(&mut body, &mut size)).await.unwrap();
+            let size = usize::from_str_radix(size.trim(), 16).unwrap();
+            soon(body.read_exact(&mut vec![0; size + 2])).await.unwrap();
+            total += size;
+            if size == 0 {
+                break;
+            }
+        }
+        assert_eq!(total, length);
     }
 }
 

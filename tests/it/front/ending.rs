@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::bodies::{SHOUT, shouting};
+use super::deadlines::LONGER_THAN_AWAKE;
 use super::rig::{App, PATIENCE, Pieces, Rig, data, get, read_head, settings, soon, text, until};
 
 #[tokio::test]
@@ -43,7 +44,7 @@ async fn what_is_under_way_is_finished() {
 async fn those_at_rest_are_told_too() {
     let mut rig = Rig::with(&settings(App::saying("ok").await.upstream), PATIENCE);
     let mut raw = rig.raw().await;
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    tokio::time::sleep(LONGER_THAN_AWAKE).await;
     rig.stop();
     soon(raw.read_to_end(&mut Vec::new())).await.expect("close_notify");
     until("the front ends by itself", || rig.has_stopped()).await;

@@ -228,6 +228,14 @@ pub(super) async fn connect(
 ) -> io::Result<TlsStream<TcpStream>> {
     let tcp = TcpStream::connect(address).await?;
     tcp.set_nodelay(true)?;
+    over(tcp, config, name).await
+}
+
+pub(super) async fn over(
+    tcp: TcpStream,
+    config: Arc<ClientConfig>,
+    name: &str,
+) -> io::Result<TlsStream<TcpStream>> {
     let name = match name.parse::<IpAddr>() {
         Ok(ip) => ServerName::IpAddress(ip.into()),
         Err(_) => ServerName::try_from(name.to_owned()).unwrap(),
