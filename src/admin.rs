@@ -38,6 +38,8 @@ pub struct StatusReport {
     pub version: Option<String>,
     /// When it was started.
     pub since: Option<Timestamp>,
+    /// Digest of the configuration that the daemon works by.
+    pub digest: Option<String>,
     /// Every configured certificate.
     pub certificates: Vec<CertificateStatus>,
 }
@@ -50,6 +52,9 @@ pub struct RenewRequest {
     pub names: Vec<String>,
     /// Order what is not due as well, and try what was put off.
     pub force: bool,
+    /// Digest of the asker's configuration; a daemon that works by another one refuses.
+    #[serde(default)]
+    pub digest: Option<String>,
 }
 
 /// How a `renew` ended.

@@ -17,6 +17,7 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
 use crate::hostname::{Hostname, Identifier};
+use crate::words::rough;
 
 /// A chain (leaf first, each certificate signed by the next), its private key, and what they say.
 #[derive(Clone)]
@@ -365,18 +366,6 @@ fn pem_of(chain: &[CertificateDer<'_>]) -> String {
     chain.iter().map(|der| pem::encode_config(&pem::Pem::new("CERTIFICATE", der.to_vec()), config)).collect()
 }
 
-/// A duration with its largest unit only, for sentences: `3 days`, `1 minute`.
-pub fn rough(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let (count, unit) = match seconds {
-        0..60 => (seconds, "second"),
-        60..3600 => (seconds / 60, "minute"),
-        3600..172_800 => (seconds / 3600, "hour"),
-        _ => (seconds / 86_400, "day"),
-    };
-    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -499,14 +488,5 @@ mod tests {
         let m = made(&["a.example"], now(), now() + DAY);
         let chain = format!("{}{}", m.leaf, m.intermediate);
         assert!(Certificate::new(&chain, &m.key, &ids(&["a.example"]), now() - SKEW).is_ok());
-    }
-
-    #[test]
-    fn durations_in_sentences() {
-        for (seconds, text) in
-            [(1, "1 second"), (59, "59 seconds"), (60, "1 minute"), (7200, "2 hours"), (172_800, "2 days")]
-        {
-            assert_eq!(rough(Duration::from_secs(seconds)), text);
-        }
     }
 }

@@ -26,7 +26,7 @@ use crate::store::StoreError;
 /// Answers ACME challenges on port 80 and redirects the rest, obtains and renews certificates, and swaps
 /// them in while they are served.
 #[derive(Parser, Debug)]
-#[command(name = "wicketgate", version, propagate_version = true)]
+#[command(name = "wicketgate", version, propagate_version = true, after_help = EXIT_CODES)]
 struct Arguments {
     /// Configuration file [default: /etc/wicketgate/wicketgate.toml where it exists]
     #[arg(long, short, value_name = "FILE", global = true)]
@@ -43,6 +43,11 @@ struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
+
+const EXIT_CODES: &str = "Exit codes: 0 all well; 1 something that was asked for failed; 2 usage; 75 try again later; 78 configuration.";
+
+/// The first argument of the process that wicketgate starts as its helper; the rest are its master's.
+const HELPER: &str = "helper";
 
 #[derive(Subcommand, Debug)]
 enum Command {
@@ -66,14 +71,10 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print the man page
-    Man,
-    /// The privileged helper: started by wicketgate itself
-    #[command(hide = true)]
-    Helper {
-        /// The arguments of the process that started it.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<OsString>,
+    /// Print the man page, of the program or of one command
+    Man {
+        /// The command
+        command: Option<String>,
     },
 }
 
@@ -85,6 +86,7 @@ struct Failure {
 }
 
 const FAILED: u8 = 1;
+const USAGE: u8 = 2;
 const LATER: u8 = 75;
 const CONFIGURATION: u8 = 78;
 
@@ -138,6 +140,10 @@ fails_with!(FAILED, ClientError, AdminError, UnknownNames, std::io::Error);
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    let mut given = std::env::args_os().skip(1);
+    if given.next().is_some_and(|first| first == HELPER) {
+        return conclude(run::helper(given));
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(e) => {
@@ -147,7 +153,11 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    match dispatch(&arguments) {
+    conclude(dispatch(&arguments))
+}
+
+fn conclude(result: Result<u8, Failure>) -> ExitCode {
+    match result {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             output::complain(&failure.message);
@@ -171,13 +181,21 @@ fn dispatch(arguments: &Arguments) -> Result<u8, Failure> {
             output::say(&String::from_utf8_lossy(&text));
             Ok(0)
         }
-        Command::Man => {
+        Command::Man { command } => {
+            let mut program = Arguments::command();
+            program.build();
+            let page = match command {
+                Some(name) => {
+                    let found = program.find_subcommand(name).cloned();
+                    found.ok_or_else(|| Failure::new(USAGE, format!("there is no command `{name}`")))?
+                }
+                None => program,
+            };
             let mut text = Vec::new();
-            clap_mangen::Man::new(Arguments::command()).render(&mut text)?;
+            clap_mangen::Man::new(page).render(&mut text)?;
             output::say(&String::from_utf8_lossy(&text));
             Ok(0)
         }
-        Command::Helper { arguments } => run::helper(arguments),
     }
 }
 
@@ -186,6 +204,11 @@ impl Arguments {
     fn load(&self) -> Result<Config, ConfigError> {
         let file = Config::file(self.config.clone());
         Config::load(file.as_deref(), config_environment(), &self.flags)
+    }
+
+    /// Where a daemon listens whose configuration is not known.
+    fn usual_socket(&self) -> PathBuf {
+        self.flags.admin_socket.as_deref().unwrap_or(Config::DEFAULT_SOCKET).into()
     }
 
     /// As [`Arguments::load`], with its warnings printed.
@@ -206,7 +229,7 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 /// The arguments with which the helper finds the same configuration.
 fn helper_arguments() -> Vec<OsString> {
     let ours = std::env::args_os().skip(1);
-    [OsString::from("helper"), OsString::from("--")].into_iter().chain(ours).collect()
+    std::iter::once(OsString::from(HELPER)).chain(ours).collect()
 }
 
 #[cfg(test)]
@@ -216,16 +239,5 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
-    }
-
-    #[test]
-    fn the_helper_finds_its_masters_arguments() {
-        let given = ["wicketgate", "helper", "--", "run", "--config", "x.toml", "--hostname", "a.example"];
-        let parsed = Arguments::try_parse_from(given).unwrap();
-        let Command::Helper { arguments } = parsed.command else { panic!("not a helper") };
-        let again = std::iter::once(OsString::from("wicketgate")).chain(arguments);
-        let masters = Arguments::try_parse_from(again).unwrap();
-        assert_eq!(masters.config, Some(PathBuf::from("x.toml")));
-        assert_eq!(masters.flags.hostname, ["a.example"]);
     }
 }

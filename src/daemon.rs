@@ -17,7 +17,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::LocalSet;
 
 use crate::admin::{self, Actions, AdminError, AdminSocket};
@@ -56,6 +56,11 @@ pub enum DaemonError {
     /// The system.
     #[error("cannot start: {0}")]
     Io(#[from] io::Error),
+    /// A part of the daemon ended while it was needed.
+    #[error(
+        "the {0} thread has ended before its time; this is a bug, please report it with the lines before this one"
+    )]
+    Broken(String),
 }
 
 /// Reads the configuration afresh.
@@ -109,10 +114,11 @@ async fn control(
     let admin = AdminSocket::bind(&config.admin.socket)?;
 
     let (trigger, stop) = StopTrigger::new();
+    let (ended, mut broken) = mpsc::unbounded_channel();
     let table = ChallengeTable::new();
     let gate = GateState::new(table.clone(), Policy::from(&config.gate));
     let limits = GateLimits::new(config.gate.max_connections);
-    let mut threads = vec![serving_thread("gate", {
+    let mut threads = vec![serving_thread("gate", &ended, {
         let (gate, stop, grace) = (gate.clone(), stop.clone(), config.grace);
         move || gate::serve_all(gate_listeners, gate, limits, stop, grace)
     })?];
@@ -128,7 +134,7 @@ async fn control(
         _ => None,
     };
     if let (Some(state), Some(settings)) = (&front, &config.front) {
-        threads.extend(start_front(settings, front_listeners, state, &stop, config.grace)?);
+        threads.extend(start_front(settings, front_listeners, state, &stop, config.grace, &ended)?);
     }
 
     let announcer = Rc::new(Announcer::new(&config));
@@ -158,12 +164,22 @@ async fn control(
     announce::ready(&config, &keeper);
     notify(&[NotifyState::Ready]);
 
-    let keeping = tokio::task::spawn_local({
+    let mut keeping = tokio::task::spawn_local({
         let keeper = keeper.clone();
         async move { keeper.keep(log).await }
     });
+    let mut fate = Ok(());
     loop {
         tokio::select! {
+            // Renewals that stop without a word would be found out when certificates have ended.
+            _ = &mut keeping => {
+                fate = Err(DaemonError::Broken("control".to_owned()));
+                break;
+            }
+            Some(name) = broken.recv() => {
+                fate = Err(DaemonError::Broken(name));
+                break;
+            }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             // In a task of its own: it waits for a pass under way, and a stop shall not.
@@ -184,18 +200,21 @@ async fn control(
     keeping.abort();
     trigger.stop();
     let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(join));
+    let drained = async {
+        let closed = tokio::time::timeout(config.grace, keeper.close());
+        // A panic in a serving thread was told when it happened; an admin connection under way ends with
+        // the process, and its socket is removed here.
+        let (_, _, closed) = tokio::join!(joined, admin, closed);
+        if closed.is_err() {
+            tracing::warn!("a reload command of another server still runs; it is left to end by itself");
+        }
+    };
     tokio::select! {
-        // A panic in a serving thread was told when it happened.
-        _ = joined => {}
-        _ = interrupt.recv() => tracing::warn!("interrupted again: not waiting for connections"),
-    }
-    // An admin connection under way ends with the process; its socket is removed here.
-    let _ = admin.await;
-    if tokio::time::timeout(config.grace, keeper.close()).await.is_err() {
-        tracing::warn!("a reload command of another server still runs; it is left to end by itself");
+        () = drained => {}
+        _ = interrupt.recv() => tracing::warn!("interrupted again: not waiting any longer"),
     }
     tracing::info!("stopped");
-    Ok(())
+    fate
 }
 
 impl Daemon {
@@ -274,22 +293,39 @@ fn start_front(
     state: &Arc<FrontState>,
     stop: &Stop,
     grace: Duration,
+    ended: &mpsc::UnboundedSender<String>,
 ) -> io::Result<Vec<JoinHandle<()>>> {
     let share = settings.max_connections.div_ceil(settings.threads);
     let start = |(n, listeners): (usize, Vec<std::net::TcpListener>)| {
         let (state, stop) = (state.clone(), stop.clone());
-        serving_thread(&format!("front-{n}"), move || front::serve(listeners, state, share, stop, grace))
+        serving_thread(&format!("front-{n}"), ended, move || {
+            front::serve(listeners, state, share, stop, grace)
+        })
     };
     listeners.into_iter().enumerate().map(start).collect()
 }
 
-/// A thread with a runtime of its own for what `serve` makes.
-fn serving_thread<F>(name: &str, serve: impl FnOnce() -> F + Send + 'static) -> io::Result<JoinHandle<()>>
+/// A thread with a runtime of its own for what `serve` makes. Its name is sent when it has ended, however
+/// that came about.
+fn serving_thread<F>(
+    name: &str,
+    ended: &mpsc::UnboundedSender<String>,
+    serve: impl FnOnce() -> F + Send + 'static,
+) -> io::Result<JoinHandle<()>>
 where
     F: Future<Output = io::Result<()>>,
 {
+    struct Farewell(String, mpsc::UnboundedSender<String>);
+    impl Drop for Farewell {
+        fn drop(&mut self) {
+            // While stopping, nobody listens any more.
+            let _ = self.1.send(std::mem::take(&mut self.0));
+        }
+    }
     let label = name.to_owned();
+    let farewell = Farewell(name.to_owned(), ended.clone());
     std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let _farewell = farewell;
         let served = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

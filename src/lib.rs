@@ -36,3 +36,4 @@ pub mod certificate;
 pub mod challenge;
 pub mod clock;
 pub mod hostname;
+pub mod words;

@@ -34,6 +34,9 @@ use crate::certificate::Certificate;
 /// Versions of a certificate that are kept for rolling back, the current one included.
 const KEPT_VERSIONS: usize = 5;
 
+/// What follows from a damaged version.
+const FALL_BACK: &str = "the newest version that is whole takes its place, else a new one is ordered";
+
 /// Largest file read back, bytes.
 const MAX_FILE: u64 = 1 << 20;
 
@@ -262,32 +265,32 @@ impl Store {
     pub fn current(&self, name: &str) -> Result<Option<(Version, Certificate)>, StoreError> {
         let Some(live) = self.root.existing("live")? else { return Ok(None) };
         let Some(target) = live.read_link(name)? else { return Ok(None) };
-        let damaged = |reason: String| StoreError::Damaged {
-            path: self.live_path(name),
-            reason,
-            remedy: "a new certificate is ordered in its place",
-        };
+        let damaged =
+            |reason: String| StoreError::Damaged { path: self.live_path(name), reason, remedy: FALL_BACK };
         let version = target
             .strip_prefix(&format!("../lineages/{name}/versions/"))
             .and_then(|v| v.parse::<Version>().ok())
             .ok_or_else(|| damaged(format!("it leads to {target}")))?;
-        let folder = match self.existing_lineage(name)? {
-            Some(lineage) => match lineage.existing("versions")? {
-                Some(versions) => versions.existing(&version_name(version))?,
-                None => None,
-            },
-            None => None,
-        };
-        let folder = folder.ok_or_else(|| damaged(format!("it leads to {target}, which is missing")))?;
-        let read = |file: &str| {
-            folder
-                .read(file, MAX_FILE)?
-                .ok_or_else(|| damaged(format!("{file} is missing in version {version}")))
-        };
+        Ok(Some((version, self.version(name, version)?)))
+    }
+
+    fn version(&self, name: &str, version: Version) -> Result<Certificate, StoreError> {
+        let folder_name = version_name(version);
+        let path = self.path.join("lineages").join(name).join("versions").join(&folder_name);
+        let damaged = |reason: String| StoreError::Damaged { path: path.clone(), reason, remedy: FALL_BACK };
+        let versions = self.existing_versions(name)?;
+        let folder = versions.map(|v| v.existing(&folder_name)).transpose()?.flatten();
+        let folder = folder.ok_or_else(|| damaged("it is missing".to_owned()))?;
+        let read =
+            |file: &str| folder.read(file, MAX_FILE)?.ok_or_else(|| damaged(format!("{file} is missing")));
         let (chain, key) = (read("fullchain.pem")?, zeroize::Zeroizing::new(read("privkey.pem")?));
-        match Certificate::stored(&chain, &key) {
-            Ok(certificate) => Ok(Some((version, certificate))),
-            Err(e) => Err(damaged(e.to_string())),
+        Certificate::stored(&chain, &key).map_err(|e| damaged(e.to_string()))
+    }
+
+    fn existing_versions(&self, name: &str) -> Result<Option<Folder>, StoreError> {
+        match self.existing_lineage(name)? {
+            Some(lineage) => lineage.existing("versions"),
+            None => Ok(None),
         }
     }
 
@@ -305,10 +308,7 @@ impl Store {
             .write_version(&versions, &draft, certificate)
             .and_then(|()| versions.rename(&draft, &folder_name))
             .and_then(|()| versions.sync())
-            .and_then(|()| {
-                let live = self.root.subfolder("live")?;
-                live.replace_link(name, &format!("../lineages/{name}/versions/{folder_name}"))
-            });
+            .and_then(|()| self.make_live(name, version));
         if let Err(e) = written {
             // Whatever cannot be tidied now is tidied before the next draft.
             let _ = versions.remove_tree(&draft);
@@ -316,9 +316,29 @@ impl Store {
         }
         let outdated = present.len().saturating_sub(KEPT_VERSIONS - 1);
         for old in &present[..outdated] {
-            versions.remove_tree(&version_name(*old))?;
+            if let Err(e) = versions.remove_tree(&version_name(*old)) {
+                tracing::warn!(certificate = name, "an old version stays: {e}");
+            }
         }
         Ok(version)
+    }
+
+    /// Makes the newest version that holds together live, in the place of a damaged one.
+    ///
+    /// # Errors
+    /// The folders cannot be read, or the link cannot be replaced.
+    pub fn fall_back(&self, name: &str) -> Result<Option<Version>, StoreError> {
+        let Some(versions) = self.existing_versions(name)? else { return Ok(None) };
+        let whole = version_numbers(&versions)?.into_iter().rev().find(|v| self.version(name, *v).is_ok());
+        if let Some(version) = whole {
+            self.make_live(name, version)?;
+        }
+        Ok(whole)
+    }
+
+    fn make_live(&self, name: &str, version: Version) -> Result<(), StoreError> {
+        let target = format!("../lineages/{name}/versions/{}", version_name(version));
+        self.root.subfolder("live")?.replace_link(name, &target)
     }
 
     fn write_version(&self, versions: &Folder, draft: &str, c: &Certificate) -> Result<(), StoreError> {
@@ -365,7 +385,8 @@ fn version_name(version: Version) -> String {
 }
 
 fn version_numbers(versions: &Folder) -> Result<Vec<Version>, StoreError> {
-    let mut numbers: Vec<Version> = versions.names()?.iter().filter_map(|n| n.parse().ok()).collect();
+    let number = |name: &String| name.parse().ok().filter(|n| *n < Version::MAX && version_name(*n) == *name);
+    let mut numbers: Vec<Version> = versions.names()?.iter().filter_map(number).collect();
     numbers.sort_unstable();
     Ok(numbers)
 }
@@ -398,6 +419,9 @@ mod tests {
         for wanted in 1..=7 {
             let certificate = certificate();
             assert_eq!(store.save("a.example", &certificate).unwrap(), wanted);
+            // Whatever somebody puts there is pruned with it.
+            fs::create_dir(path.join("live/a.example/backup")).unwrap();
+            fs::write(path.join("live/a.example/backup/x"), "").unwrap();
             let (version, stored) = store.current("a.example").unwrap().unwrap();
             assert_eq!((version, stored.serial()), (wanted, certificate.serial()));
         }
@@ -488,9 +512,14 @@ mod tests {
         assert_eq!(store.lineage_state("a.example").unwrap(), state);
 
         store.save("a.example", &certificate()).unwrap();
+        store.save("a.example", &certificate()).unwrap();
         fs::write(path.join("live/a.example/privkey.pem"), "nonsense").unwrap();
         let told = store.current("a.example").unwrap_err().to_string();
         assert!(told.contains("is damaged: the private key cannot be read"), "{told}");
+        assert_eq!(store.fall_back("a.example").unwrap(), Some(1));
+        assert_eq!(store.current("a.example").unwrap().unwrap().0, 1);
+        fs::write(path.join("live/a.example/fullchain.pem"), "").unwrap();
+        assert_eq!(store.fall_back("a.example").unwrap(), None);
         fs::write(path.join("lineages/a.example/state.json"), "{").unwrap();
         assert!(store.lineage_state("a.example").unwrap_err().to_string().contains("state.json is damaged"));
     }

@@ -9,7 +9,7 @@ use instant_acme::{AuthorizationStatus, ChallengeStatus, ChallengeType, NewOrder
 
 use super::key::{self, KeyAndRequest};
 use super::poll;
-use super::problem::{AcmeError, Verdict, describe, is_bad_nonce};
+use super::problem::{AcmeError, Stage, Verdict, describe, is_bad_nonce};
 use super::session::{NONCE_ROUNDS, Session, nonce_safe};
 use crate::certificate::Certificate;
 use crate::challenge::{ChallengeGuard, ChallengeTable, Pending, Token};
@@ -34,6 +34,13 @@ pub struct OrderRequest {
 /// A step of an order, told as it happens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
+    /// The CA's directory has no such profile; the order goes on without one.
+    ProfileNotOffered {
+        /// The profile asked for.
+        wanted: String,
+        /// The profiles that there are.
+        offered: Vec<String>,
+    },
     /// The order is made; so many of its identifiers must be proven.
     Ordered {
         /// Identifiers without a valid authorization.
@@ -50,6 +57,10 @@ pub enum Step {
 impl std::fmt::Display for Step {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::ProfileNotOffered { wanted, offered } => {
+                let offered = if offered.is_empty() { "none".to_owned() } else { offered.join(", ") };
+                write!(f, "the CA offers no profile `{wanted}` (it has: {offered}); ordering without one")
+            }
             Self::Ordered { to_prove: 0 } => f.write_str("ordered; the CA asks for no proof this time"),
             Self::Ordered { to_prove: 1 } => f.write_str("ordered; one name to prove"),
             Self::Ordered { to_prove } => write!(f, "ordered; {to_prove} names to prove"),
@@ -77,7 +88,7 @@ impl Session {
             let (key_type, identifiers) = (request.key_type, request.identifiers.clone());
             tokio::task::spawn_blocking(move || key::make(key_type, &identifiers))
         };
-        let mut order = self.order(request).await?;
+        let mut order = self.order(request, told).await?;
         let guards = self.answer(&mut order, request, table, told).await?;
         self.await_ready(&mut order).await?;
         drop(guards);
@@ -99,16 +110,14 @@ impl Session {
         Ok(certificate)
     }
 
-    async fn order(&self, request: &OrderRequest) -> Result<Order, AcmeError> {
+    async fn order(&self, request: &OrderRequest, told: &dyn Fn(Step)) -> Result<Order, AcmeError> {
         let identifiers: Vec<_> = request.identifiers.iter().map(to_acme).collect();
         let mut wanted = NewOrder::new(&identifiers);
         if let Some(profile) = &request.profile {
             if self.offers_profile(profile) {
                 wanted = wanted.profile(profile);
             } else {
-                let offered = self.profiles();
-                let offered = if offered.is_empty() { "none".to_owned() } else { offered.join(", ") };
-                tracing::warn!("the CA offers no profile `{profile}` ({offered}): ordering without one");
+                told(Step::ProfileNotOffered { wanted: profile.clone(), offered: self.profiles() });
             }
         }
         nonce_safe!(self.account.new_order(&wanted)).map_err(|e| self.failed("order a certificate", &e))
@@ -193,7 +202,7 @@ impl Session {
             OrderStatus::Invalid => {
                 let reason = order.state().error.as_ref().map_or_else(
                     || "the CA declared the order invalid and gave no reason".to_owned(),
-                    describe,
+                    |problem| describe(problem, Stage::Asking),
                 );
                 Err(AcmeError::new(ACTION, Verdict::Transient, reason))
             }
@@ -237,12 +246,22 @@ impl Session {
                 if let (ChallengeStatus::Invalid, Some(problem)) = (challenge.status, &challenge.error) {
                     let error = instant_acme::Error::Api(problem.clone());
                     verdict.get_or_insert(AcmeError::from_library(ACTION, &error, None).verdict);
-                    reasons.push(format!("{}: {}", authorization.identifier(), describe(problem)));
+                    reasons.push(format!(
+                        "{}: {}",
+                        authorization.identifier(),
+                        describe(problem, Stage::Validating)
+                    ));
                 }
             }
         }
         if reasons.is_empty() {
-            reasons.push(order.state().error.as_ref().map_or_else(|| "no reason given".to_owned(), describe));
+            reasons.push(
+                order
+                    .state()
+                    .error
+                    .as_ref()
+                    .map_or_else(|| "no reason given".to_owned(), |e| describe(e, Stage::Validating)),
+            );
         }
         AcmeError::new(ACTION, verdict.unwrap_or(Verdict::Transient), reasons.join("; "))
     }

@@ -5,8 +5,9 @@ use std::time::SystemTime;
 
 use instant_acme::{Error, Problem};
 
-use super::transport::{TransportError, printable};
+use super::transport::TransportError;
 use crate::certificate::CertificateError;
+use crate::words::printable;
 
 /// A failed operation at a CA.
 #[derive(Debug, Clone)]
@@ -54,7 +55,7 @@ impl AcmeError {
                     | "incorrectResponse" => Verdict::Transient,
                     _ => Verdict::Permanent,
                 };
-                Self::new(action, verdict, describe(problem))
+                Self::new(action, verdict, describe(problem, Stage::Asking))
             }
             Error::Json(e) => Self::new(
                 action,
@@ -63,7 +64,13 @@ impl AcmeError {
             ),
             Error::Other(inner) => {
                 let verdict = match inner.downcast_ref::<TransportError>() {
-                    Some(TransportError::NotAcme { status: 429 | 503, .. }) => Verdict::RateLimited(wait),
+                    Some(TransportError::Problem(problem)) => {
+                        return Self::from_library(action, &Error::Api(problem.clone()), wait);
+                    }
+                    Some(
+                        TransportError::NotAcme { status: 429 | 503, .. }
+                        | TransportError::Refused { status: 429 | 503, .. },
+                    ) => Verdict::RateLimited(wait),
                     Some(TransportError::Redirect { .. }) => Verdict::Permanent,
                     _ => Verdict::Transient,
                 };
@@ -106,8 +113,17 @@ pub(super) fn is_bad_nonce(error: &Error) -> bool {
     matches!(error, Error::Api(problem) if kind(problem) == "badNonce")
 }
 
+/// When a problem was met: the same type means different things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The CA answered a request of ours.
+    Asking,
+    /// The CA looked at a name.
+    Validating,
+}
+
 /// The CA's own words, its subproblems, and the remedy for that kind of problem.
-pub(super) fn describe(problem: &Problem) -> String {
+pub(super) fn describe(problem: &Problem, stage: Stage) -> String {
     let kind = kind(problem);
     let detail = printable(problem.detail.as_deref().unwrap_or("no detail given"), 600);
     let mut text = format!("{} ({})", detail.trim_end_matches('.'), printable(kind, 80));
@@ -116,7 +132,7 @@ pub(super) fn describe(problem: &Problem) -> String {
         let detail = sub.detail.as_deref().unwrap_or("no detail given");
         text.push_str(&format!("; {}: {}", printable(&name, 260), printable(detail, 300)));
     }
-    if let Some(remedy) = remedy(kind) {
+    if let Some(remedy) = remedy(kind, stage) {
         text.push_str(": ");
         text.push_str(remedy);
     }
@@ -124,13 +140,16 @@ pub(super) fn describe(problem: &Problem) -> String {
 }
 
 /// What to do about a kind of problem.
-fn remedy(kind: &str) -> Option<&'static str> {
+fn remedy(kind: &str, stage: Stage) -> Option<&'static str> {
     Some(match kind {
         "connection" => {
             "the CA could not connect to port 80 of that name: open it in the firewall, forward it to this machine, and check that the name's A and AAAA records lead here"
         }
         "dns" => {
             "the CA could not resolve that name: check its A and AAAA records and its CAA records with your DNS provider"
+        }
+        "unauthorized" | "malformed" if stage == Stage::Asking => {
+            "the CA does not accept this account: check `acme.eab` where it has one; if the account was deactivated, remove account.json below `accounts` in the state directory, and a new one is made"
         }
         "unauthorized" | "incorrectResponse" => {
             "something other than this gate answered the CA: the name's A and AAAA records must all lead here, and no proxy or filter in front may answer /.well-known/acme-challenge/ itself"
@@ -186,10 +205,13 @@ mod tests {
 
     #[test]
     fn a_problem_is_told_with_its_remedy() {
+        let Error::Api(refused) = problem("unauthorized", 403) else { unreachable!() };
+        assert!(describe(&refused, Stage::Asking).contains("check `acme.eab`"));
+        assert!(describe(&refused, Stage::Validating).contains("something other than this gate answered"));
         let told = AcmeError::from_library("order a certificate", &problem("caa", 403), None).to_string();
         assert_eq!(
             told,
-            "cannot order a certificate: de tail (caa); b.example: no: the name's CAA record forbids this CA: \
+            "cannot order a certificate: de; tail (caa); b.example: no: the name's CAA record forbids this CA: \
              add the CA to it, or choose the CA it names as `acme.issuer`"
         );
     }

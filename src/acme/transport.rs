@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT};
-use http::{Request, Response, Uri};
+use http::{Method, Request, Response, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
@@ -21,12 +21,13 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
+use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient, Problem};
 use rustls::pki_types::CertificateDer;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
 use crate::clock;
+use crate::words::printable;
 
 /// Names the program, its version and where to complain about it (RFC 8555 section 6.1).
 const AGENT: &str =
@@ -54,6 +55,10 @@ pub(super) enum TransportError {
     TooLarge { host: String },
     #[error("the answer from {host} broke off: {reason}")]
     Broken { host: String, reason: String },
+    #[error("{}", .0.detail.as_deref().unwrap_or("no detail given"))]
+    Problem(Problem),
+    #[error("{url} answered {status}{}", not_acme_remedy(*status))]
+    Refused { url: String, status: u16 },
     #[error("{url} redirects to `{to}`: configure that address as the issuer if it is the CA's")]
     Redirect { url: String, to: String },
     #[error("{url} answered {status} with {kind} in place of an ACME document{}", not_acme_remedy(*status))]
@@ -72,6 +77,7 @@ fn connect_remedy(reason: &str) -> &'static str {
 
 fn not_acme_remedy(status: u16) -> &'static str {
     match status {
+        429 => ": too many requests, and waiting is the only remedy",
         500.. => ": the CA has trouble of its own",
         _ => ": is the issuer's directory URL right",
     }
@@ -153,6 +159,7 @@ impl Transport {
 
     async fn send(self, mut request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, TransportError> {
         let url = request.uri().to_string();
+        let is_signed = request.method() == Method::POST;
         let host = request.uri().authority().map_or_else(|| url.clone(), ToString::to_string);
         request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(AGENT));
         let answer = async {
@@ -175,6 +182,13 @@ impl Transport {
             .map_err(|_| TransportError::Timeout { host: host.clone() })??;
         self.remember(&url, &parts);
         check(&url, &parts, &body)?;
+        // The library looks for problem documents in the answers to signed requests only.
+        if !is_signed && !parts.status.is_success() {
+            return Err(match serde_json::from_slice(&body) {
+                Ok(problem) => TransportError::Problem(problem),
+                Err(_) => TransportError::Refused { url, status: parts.status.as_u16() },
+            });
+        }
         Ok(BytesResponse::from(Response::from_parts(parts, Full::new(body))))
     }
 }
@@ -196,15 +210,6 @@ fn check(url: &str, parts: &http::response::Parts, body: &[u8]) -> Result<(), Tr
         kind => format!("`{}`", printable(kind, 80)),
     };
     Err(TransportError::NotAcme { url: url.to_owned(), status: parts.status.as_u16(), kind })
-}
-
-/// Foreign text made fit for a line of a log.
-pub(super) fn printable(text: &str, limit: usize) -> String {
-    let mut kept: String = text.chars().take(limit).collect();
-    if kept.len() < text.len() {
-        kept.push('…');
-    }
-    kept.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// Retry-After as a moment: seconds from `now`, or an HTTP date (RFC 9110 section 10.2.3).

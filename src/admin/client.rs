@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response};
@@ -16,6 +17,9 @@ use crate::renewal::Event;
 
 /// Longest line the daemon sends, bytes.
 const LINE_LIMIT: usize = 1 << 20;
+
+/// For an answer that takes the daemon no work.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a daemon did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +63,13 @@ impl Client {
     /// # Errors
     /// [`ClientError`]
     pub async fn status(self) -> Result<StatusReport, ClientError> {
-        whole(self.send(Method::GET, "/status", Bytes::new()).await?).await
+        let answer = async { whole(self.send(Method::GET, "/status", Bytes::new()).await?).await };
+        tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(|_| {
+            let seconds = PATIENCE.as_secs();
+            Err(ClientError::Broken(format!(
+                "it did not answer within {seconds} s; is it stopped or starved"
+            )))
+        })
     }
 
     /// Has the configuration read again; the warnings.

@@ -52,12 +52,13 @@ pub struct Actions {
 
 struct Desk {
     actions: Actions,
+    stop: Stop,
     foreign: RefCell<HashMap<String, ChallengeGuard>>,
 }
 
 /// Serves the socket until the stop, on the keeper's thread.
 pub async fn serve(socket: AdminSocket, actions: Actions, stop: Stop) {
-    let desk = Rc::new(Desk { actions, foreign: RefCell::default() });
+    let desk = Rc::new(Desk { actions, stop: stop.clone(), foreign: RefCell::default() });
     loop {
         let accepted = tokio::select! {
             () = stop.requested() => return,
@@ -130,12 +131,21 @@ impl Desk {
             pid: Some(std::process::id()),
             version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             since: Some(self.actions.since),
+            digest: Some(self.actions.keeper.config().digest.clone()),
             certificates: self.actions.keeper.status(),
         }
     }
 
-    /// The pass goes on to its end even when the one who asked hangs up.
+    /// The pass goes on to its end even when the one who asked hangs up, but not when the daemon stops.
     fn renew(self: &Rc<Self>, request: RenewRequest) -> Response<Lines> {
+        let ours = &self.actions.keeper.config().digest;
+        if request.digest.as_ref().is_some_and(|theirs| theirs != ours) {
+            let error = format!(
+                "the running daemon (pid {}) works by another configuration than this one: if it has changed, run `wicketgate reload` first; if it is another installation's, give it an `admin.socket` of its own",
+                std::process::id()
+            );
+            return refusal(StatusCode::CONFLICT, error);
+        }
         let (sender, receiver) = mpsc::unbounded_channel();
         let desk = self.clone();
         tokio::task::spawn_local(async move {
@@ -152,9 +162,12 @@ impl Desk {
                     let _ = sender.send(erased::Line::line(event));
                 })
             };
-            match desk.actions.keeper.attend(&request.names, request.force, told).await {
-                Ok(outcomes) => line(&Conclusion::of(&outcomes)),
-                Err(e) => line(&Refusal { error: e.to_string() }),
+            tokio::select! {
+                () = desk.stop.requested() => line(&Refusal { error: "the daemon was told to stop".to_owned() }),
+                ended = desk.actions.keeper.attend(&request.names, request.force, told) => match ended {
+                    Ok(outcomes) => line(&Conclusion::of(&outcomes)),
+                    Err(e) => line(&Refusal { error: e.to_string() }),
+                },
             }
         });
         let mut response = Response::new(Lines::Following(receiver));
@@ -171,6 +184,12 @@ impl Desk {
             Ok(token) => token,
             Err(e) => return refusal(StatusCode::BAD_REQUEST, format!("{e}")),
         };
+        let thumbprint =
+            challenge.key_authorization.strip_prefix(token.as_str()).and_then(|t| t.strip_prefix('.'));
+        if !thumbprint.is_some_and(|t| Token::is_valid(t.as_bytes())) {
+            let error = "the key authorization is not TOKEN.THUMBPRINT (RFC 8555 section 8.1)".to_owned();
+            return refusal(StatusCode::BAD_REQUEST, error);
+        }
         let mut foreign = self.foreign.borrow_mut();
         if foreign.len() >= FOREIGN_LIMIT {
             return refusal(

@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
-use super::{Arguments, Failure};
+use super::{Arguments, Failure, USAGE};
 use crate::clock;
 
 /// How log lines look.
@@ -24,11 +24,15 @@ pub(super) enum Format {
 pub(super) fn start(arguments: &Arguments, usual: &str) -> Result<(), Failure> {
     let level = arguments.log_level.as_deref().unwrap_or(usual);
     let filter = EnvFilter::try_new(level).map_err(|e| {
-        Failure::new(2, format!("--log-level {level}: {e}; use error, warn, info, debug or trace"))
+        Failure::new(USAGE, format!("--log-level {level}: {e}; use error, warn, info, debug or trace"))
     })?;
     let ansi = std::io::stderr().is_terminal();
-    let lines =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(ansi)
+        // Where a line cannot be written, that must not end the work it tells of.
+        .log_internal_errors(false);
     match arguments.log_format {
         Format::Json => lines.json().flatten_event(true).with_timer(Utc).init(),
         // The journal keeps the time itself.

@@ -26,7 +26,8 @@ pub(super) struct RenewArguments {
 pub(super) fn run(arguments: &Arguments, renew: &RenewArguments) -> Result<u8, Failure> {
     let config = arguments.load_aloud()?;
     log::start(arguments, "warn")?;
-    let request = RenewRequest { names: renew.names.clone(), force: renew.force };
+    let digest = Some(config.digest.clone());
+    let request = RenewRequest { names: renew.names.clone(), force: renew.force, digest };
     let told: Rc<dyn Fn(&Event)> = if renew.json { Rc::new(print_json) } else { Rc::new(print) };
     let conclusion = runtime()?.block_on(LocalSet::new().run_until(async {
         match Client::connect(&config.admin.socket).await? {

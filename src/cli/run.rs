@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use clap::Parser;
 
-use super::{Arguments, Failure, helper_arguments, log, runtime};
+use super::{Arguments, Failure, USAGE, helper_arguments, log, runtime};
 use crate::daemon;
 use crate::deploy::helper;
 
@@ -20,9 +20,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     Ok(0)
 }
 
-pub(super) fn helper(arguments: &[OsString]) -> Result<u8, Failure> {
-    let given = std::iter::once(OsString::from("wicketgate")).chain(arguments.iter().cloned());
-    let masters = Arguments::try_parse_from(given).map_err(|e| Failure::new(2, e))?;
+/// The helper, started with its master's arguments.
+pub(super) fn helper(arguments: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
+    let given = std::iter::once(OsString::from("wicketgate")).chain(arguments);
+    let masters = Arguments::try_parse_from(given).map_err(|e| Failure::new(USAGE, e))?;
     runtime()?.block_on(helper::serve(|| masters.load()))?;
     Ok(0)
 }

@@ -8,11 +8,11 @@ use jiff::Timestamp;
 use super::{Arguments, Failure, output, runtime};
 use crate::admin::StatusReport;
 use crate::admin::client::Client;
-use crate::certificate::rough;
 use crate::clock;
 use crate::config::Config;
 use crate::renewal::Lineages;
 use crate::store::Store;
+use crate::words::rough;
 
 #[derive(Args, Debug)]
 pub(super) struct StatusArguments {
@@ -22,11 +22,29 @@ pub(super) struct StatusArguments {
 }
 
 pub(super) fn run(arguments: &Arguments, status: &StatusArguments) -> Result<u8, Failure> {
-    let config = arguments.load_aloud()?;
+    let config = arguments.load_aloud();
+    let socket = match &config {
+        Ok(config) => config.admin.socket.clone(),
+        // A daemon may run well by an earlier configuration, or by flags that are not repeated here.
+        Err(_) => arguments.usual_socket(),
+    };
     let report = runtime()?.block_on(async {
-        match Client::connect(&config.admin.socket).await? {
-            Some(daemon) => Ok::<_, Failure>(daemon.status().await?),
-            None => Ok(from_disk(&config)?),
+        let daemon = Client::connect(&socket).await;
+        match (daemon, config) {
+            (Ok(Some(daemon)), config) => {
+                let report = daemon.status().await?;
+                match config {
+                    Err(e) => output::complain(&format!("warning: the daemon runs by another configuration than this one, which is wrong: {e}")),
+                    Ok(config) if report.digest.as_ref() != Some(&config.digest) => {
+                        output::complain("warning: the daemon runs by another configuration than this one; `wicketgate reload` has it take this one");
+                    }
+                    Ok(_) => {}
+                }
+                Ok::<_, Failure>(report)
+            }
+            (_, Err(e)) => Err(e.into()),
+            (Err(e), Ok(_)) => Err(e.into()),
+            (Ok(None), Ok(config)) => from_disk(&config),
         }
     })?;
     if status.json {
@@ -43,12 +61,12 @@ fn from_disk(config: &Config) -> Result<StatusReport, Failure> {
         Err(_) if !config.state_dir.exists() => None,
         Err(e) => return Err(e.into()),
     };
-    let (lineages, told) = Lineages::load(config, store.as_ref());
+    let (lineages, told) = Lineages::load(config, store.as_ref(), false);
     for sentence in told {
         output::complain(&sentence);
     }
     let certificates = lineages.status(store.as_ref(), config, clock::now());
-    Ok(StatusReport { pid: None, version: None, since: None, certificates })
+    Ok(StatusReport { pid: None, version: None, since: None, digest: None, certificates })
 }
 
 /// The report for a person.

@@ -7,7 +7,7 @@ use http::Uri;
 use super::keys::nearest;
 use super::problem::seen;
 use super::section::{Section, alternatives};
-use super::{Acme, Admin, ExternalAccount, Issuer};
+use super::{Acme, Admin, Config, ExternalAccount, Issuer};
 use crate::hostname::Hostname;
 
 /// Longest path of a unix socket, in bytes: `sun_path` has 108, the last of them zero.
@@ -180,7 +180,7 @@ fn existing_file(section: &Section<'_>, name: &str, remedy: &str) -> Option<Path
 
 pub(super) fn admin(root: &Section<'_>) -> Admin {
     let section = root.table("admin");
-    let socket = section.path("socket").unwrap_or_else(|| PathBuf::from("/run/wicketgate/admin.sock"));
+    let socket = section.path("socket").unwrap_or_else(|| PathBuf::from(Config::DEFAULT_SOCKET));
     if let (Err(message), Some(entry)) = (check_socket_path(&socket), section.entry("socket")) {
         entry.refuse(&message);
     }

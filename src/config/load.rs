@@ -19,6 +19,9 @@ impl Config {
     /// The configuration of `deploy/example.toml`: every key, with a sentence each.
     pub const EXAMPLE: &str = include_str!("../../deploy/example.toml");
 
+    /// The admin socket where none is configured.
+    pub const DEFAULT_SOCKET: &str = "/run/wicketgate/admin.sock";
+
     /// The file to load: the one that was named, else the usual one where it exists, else none. A usual
     /// one that this user may not look for counts as there, so that loading says so.
     pub fn file(named: Option<PathBuf>) -> Option<PathBuf> {

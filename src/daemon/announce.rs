@@ -45,7 +45,11 @@ impl Announcer {
                 self.show_demo();
             }
             What::Deployed { service } => tracing::info!(certificate, service, "{}", event.what),
-            What::Due(_) | What::NotDue { .. } | What::Held { .. } | What::Step(_) => {
+            What::DeployHeld { .. }
+            | What::Due(_)
+            | What::NotDue { .. }
+            | What::Held { .. }
+            | What::Step(_) => {
                 tracing::debug!(certificate, "{}", event.what);
             }
         }

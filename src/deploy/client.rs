@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
@@ -13,11 +14,14 @@ use tokio::sync::Mutex;
 use super::wire::{self, Answer, Request};
 use crate::config::Config;
 
+/// Time for the helper beyond the command's own limit.
+const SLACK: Duration = Duration::from_secs(10);
+
 /// Why a server did not take a certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
     /// The helper could not be started or is gone.
-    #[error("the helper process cannot be used ({0}): restart wicketgate")]
+    #[error("the helper process cannot be used: {0}; a new one is started for the next try")]
     Helper(#[from] io::Error),
     /// The command failed, in its own words.
     #[error("{0}")]
@@ -85,28 +89,66 @@ impl Helper {
             .ok_or_else(|| DeployError::Unknown(service.to_owned()))?;
         let request =
             Request { digest: config.digest.clone(), service: place, certificate: certificate.to_owned() };
+        let limit = config.deploy.get(service).map_or(SLACK, |target| target.timeout + SLACK);
         let mut slot = self.running.lock().await;
-        // Taken out while it works: one that broke off in the middle is not used again.
-        let mut running = match slot.take() {
-            Some(running) => running,
-            None => self.spawn()?,
-        };
-        wire::send(&mut running.write, &request).await?;
-        let answer = wire::receive(&mut running.read).await?;
-        let answer = answer.ok_or_else(|| io::Error::other("it ended by itself"))?;
-        *slot = Some(running);
-        match answer {
-            Answer::Done => Ok(()),
-            Answer::Failed(reason) => Err(DeployError::Command(reason)),
+        // One that was there before may have died since: a new one is asked then.
+        if let Some(running) = slot.take()
+            && let Some(answer) = ask(running, &request, limit, &mut slot).await?
+        {
+            return answer;
+        }
+        match ask(self.spawn()?, &request, limit, &mut slot).await? {
+            Some(answer) => answer,
+            None => Err(io::Error::other("it ended by itself").into()),
         }
     }
 
     /// Closes the helper's socket and waits until it has ended.
     pub async fn stop(&self) {
-        if let Some(Running { mut child, read, write }) = self.running.lock().await.take() {
-            drop((read, write));
-            // It ends by itself once its socket is closed; its status says nothing.
-            let _ = tokio::task::spawn_blocking(move || child.wait()).await;
+        if let Some(running) = self.running.lock().await.take() {
+            running.end().await;
+        }
+    }
+}
+
+impl Running {
+    async fn end(self) {
+        let Self { mut child, read, write } = self;
+        drop((read, write));
+        // It ends by itself once its socket is closed; its status says nothing.
+        let _ = tokio::task::spawn_blocking(move || child.wait()).await;
+    }
+}
+
+/// Asks a helper once, and puts it back into `slot` if it can be used again. `None`: it is dead.
+async fn ask(
+    mut running: Running,
+    request: &Request,
+    limit: Duration,
+    slot: &mut Option<Running>,
+) -> Result<Option<Result<(), DeployError>>, DeployError> {
+    let conversation = async {
+        wire::send(&mut running.write, request).await?;
+        wire::receive(&mut running.read).await
+    };
+    match tokio::time::timeout(limit, conversation).await {
+        Ok(Ok(Some(answer))) => {
+            *slot = Some(running);
+            Ok(Some(match answer {
+                Answer::Done => Ok(()),
+                Answer::Failed(reason) => Err(DeployError::Command(reason)),
+            }))
+        }
+        Ok(Ok(None) | Err(_)) => {
+            running.end().await;
+            Ok(None)
+        }
+        Err(_) => {
+            // Whatever holds it up, the next one is a new one; it cannot refuse to end.
+            let _ = running.child.kill();
+            running.end().await;
+            let reason = format!("it did not answer within {} s and was ended", limit.as_secs());
+            Err(io::Error::new(io::ErrorKind::TimedOut, reason).into())
         }
     }
 }

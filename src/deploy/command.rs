@@ -10,10 +10,14 @@ use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
+use crate::words::printable;
+
 /// Where bare program names are looked up.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Output kept of each stream, bytes.
 const KEPT: usize = 4096;
+/// Output told, characters.
+const SHOWN: usize = 1000;
 /// How long output is awaited once the command itself has ended.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -82,8 +86,10 @@ pub(super) async fn run(
     if status.success() {
         return Ok(());
     }
-    let said =
-        [err, out].map(|t| String::from_utf8_lossy(&t).trim().to_owned()).into_iter().find(|t| !t.is_empty());
+    let said = [err, out]
+        .map(|t| printable(&String::from_utf8_lossy(&t), SHOWN))
+        .into_iter()
+        .find(|t| !t.is_empty());
     Err(format!("`{shown}` failed ({status}), saying: {}", said.as_deref().unwrap_or("nothing")))
 }
 

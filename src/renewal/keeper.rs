@@ -19,7 +19,7 @@ use crate::acme::{AcmeError, OrderRequest, Step, Verdict};
 use crate::certificate::Certificate;
 use crate::challenge::ChallengeTable;
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, Issuer};
 use crate::deploy::Helper;
 use crate::front::resolver::CertificateResolver;
 use crate::hostname::Identifier;
@@ -109,7 +109,7 @@ impl Keeper {
         door: Door,
         helper: Helper,
     ) -> (Rc<Self>, Vec<String>) {
-        let (lineages, told) = Lineages::load(&config, Some(&store));
+        let (lineages, told) = Lineages::load(&config, Some(&store), true);
         let keeper = Self {
             config: RefCell::new(config),
             store,
@@ -139,13 +139,23 @@ impl Keeper {
     /// Takes a new configuration once the present pass has ended.
     pub async fn reconfigure(&self, config: Arc<Config>) -> Vec<String> {
         let _pass = self.pass.lock().await;
+        let before = self.config();
+        let same_issuer = before.acme == config.acme;
         let names =
             |c: &Config| c.certificates.iter().flat_map(|r| r.identifiers.clone()).collect::<Vec<_>>();
-        let before = self.config();
-        if before.acme != config.acme || before.gate != config.gate || names(&before) != names(&config) {
+        // Another CA's session ends in any case: files that [acme] names may have changed.
+        let keeps_embedded = config.acme.issuer == Issuer::Embedded
+            && same_issuer
+            && before.gate == config.gate
+            && names(&before) == names(&config);
+        if !keeps_embedded {
             self.desk.close().await;
         }
-        let (lineages, told) = Lineages::load(&config, Some(&self.store));
+        let (mut lineages, told) = Lineages::load(&config, Some(&self.store), true);
+        if !same_issuer {
+            // What failed before may have been mended by this.
+            lineages.forget_pauses();
+        }
         for gone in self.lineages.borrow().names() {
             if lineages.get(&gone).is_none()
                 && let Some(resolver) = &self.served.resolver
@@ -165,12 +175,9 @@ impl Keeper {
         loop {
             let next = self.lineages.borrow().next_moment(clock::now());
             let pause = match next.map(|at| at.duration_since(clock::now())) {
-                Some(Err(_)) | Some(Ok(Duration::ZERO)) => {
-                    self.attend_due(told.clone()).await;
-                    continue;
-                }
-                Some(Ok(left)) => left.min(LOOK),
-                None => LOOK,
+                Some(Err(_) | Ok(Duration::ZERO)) if self.attend_due(told.clone()).await => continue,
+                Some(Ok(left)) if !left.is_zero() => left.min(LOOK),
+                _ => LOOK,
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -179,7 +186,8 @@ impl Keeper {
         }
     }
 
-    async fn attend_due(self: &Rc<Self>, told: Rc<dyn Fn(&Event)>) {
+    /// Whether anything was due.
+    async fn attend_due(self: &Rc<Self>, told: Rc<dyn Fn(&Event)>) -> bool {
         let now = clock::now();
         let due: Vec<_> = {
             let lineages = self.lineages.borrow();
@@ -190,7 +198,9 @@ impl Keeper {
             };
             lineages.names().into_iter().filter(is_due).collect()
         };
+        let any = !due.is_empty();
         self.pass(due, false, told).await;
+        any
     }
 
     /// Attends to the named certificates once, or to all; `force` orders even what is not due and deploys
@@ -230,7 +240,13 @@ impl Keeper {
                 keeper.attend_one(&name, force, &*told).await
             });
         }
-        let outcomes = tasks.join_all().await;
+        let mut outcomes = Vec::new();
+        while let Some(ended) = tasks.join_next().await {
+            outcomes.push(ended.unwrap_or_else(|e| {
+                tracing::error!("a renewal broke off; this is a bug, please report it: {e}");
+                Outcome::Failed
+            }));
+        }
         self.door.shut().await;
         outcomes
     }
@@ -271,38 +287,44 @@ impl Keeper {
                 // Nothing can be kept, so nothing is asked of the CA; only this process remembers.
                 let retry_at = clock::now() + schedule::retry_after(1, 0.0);
                 self.with_attempts(name, |attempts| attempts.retry_at = Some(stamp(retry_at)));
-                tell(What::Failed { error: e.to_string(), retry_at: stamp(retry_at) });
+                let still_served = self.is_live(name);
+                tell(What::Failed { error: e.to_string(), retry_at: stamp(retry_at), still_served });
                 return Outcome::Failed;
             }
         };
-        match self.attempt(name, tell).await {
+        let outcome = match self.attempt(name, tell).await {
             Ok(()) => Outcome::Well,
             Err(e) => {
                 let verdict = e.verdict();
                 let retry_at = match verdict {
-                    Verdict::RateLimited(Some(until)) => begun.max(until),
-                    _ => begun,
+                    Verdict::RateLimited(Some(until)) => {
+                        begun.retry_at.max(until.min(clock::now() + schedule::LONGEST_WAIT))
+                    }
+                    _ => begun.retry_at,
                 };
                 let error = e.to_string();
                 self.with_attempts(name, |attempts| {
                     attempts.retry_at = Some(stamp(retry_at));
                     attempts.last_error = Some(error.clone());
                 });
-                tell(What::Failed { error, retry_at: stamp(retry_at) });
-                if let Err(e) = self.save_state(name) {
-                    tell(What::Warning(e.to_string()));
-                }
+                tell(What::Failed { error, retry_at: stamp(retry_at), still_served: self.is_live(name) });
                 if matches!(verdict, Verdict::RateLimited(_)) { Outcome::Later } else { Outcome::Failed }
             }
+        };
+        begun.end();
+        if let Err(e) = self.save_state(name) {
+            tell(What::Warning(e.to_string()));
         }
+        outcome
     }
 
-    /// Counts an attempt as failed until it has succeeded; the moment of the next one.
-    fn begin_attempt(&self, name: &str) -> Result<SystemTime, StoreError> {
+    /// Counts an attempt as failed until it has ended.
+    fn begin_attempt<'a>(&'a self, name: &'a str) -> Result<Begun<'a>, StoreError> {
         let jitter = f64::from(rand_unit());
-        let mut retry_at = clock::now();
+        let (mut before, mut retry_at) = (Attempts::default(), clock::now());
         if let Some(lineage) = self.lineages.borrow_mut().get_mut(name) {
             let state = &mut lineage.state;
+            before = state.attempts.clone();
             if state.attempted_for != lineage.request.identifiers {
                 state.attempts = Attempts::default();
                 state.attempted_for.clone_from(&lineage.request.identifiers);
@@ -312,7 +334,7 @@ impl Keeper {
             state.attempts.retry_at = Some(stamp(retry_at));
             state.attempts.last_error = Some(INTERRUPTED.to_owned());
         }
-        self.save_state(name).map(|()| retry_at)
+        self.save_state(name).map(|()| Begun { keeper: self, name, before: Some(before), retry_at })
     }
 
     async fn attempt(&self, name: &str, tell: &impl Fn(What)) -> Result<(), AttemptError> {
@@ -323,7 +345,12 @@ impl Keeper {
             key_type: request.key_type,
             profile: request.profile.clone(),
         };
-        let steps = |step: Step| tell(What::Step(step.to_string()));
+        let steps = |step: Step| {
+            tell(match step {
+                Step::ProfileNotOffered { .. } => What::Warning(step.to_string()),
+                _ => What::Step(step.to_string()),
+            });
+        };
         let mut session = self.desk.session(&config, &self.store).await?;
         let door = self.door.open().await?;
         let certificate = match session.obtain(&order, &self.table, &steps).await {
@@ -354,23 +381,24 @@ impl Keeper {
         }
         self.served.identifiers.store(Arc::new(self.lineages.borrow().served()));
         tell(obtained);
-        self.save_state(name)?;
         Ok(())
     }
 
     /// Has every server take the live version that has not; `force` disregards put-off tries.
     async fn deploy(&self, name: &str, force: bool, tell: &impl Fn(What)) -> Outcome {
         let config = self.config();
-        let (due, put_off): (Vec<_>, bool) = {
-            let lineages = self.lineages.borrow();
-            let Some(lineage) = lineages.get(name) else { return Outcome::Well };
-            let pending: Vec<_> = lineage.pending_deploys().map(|(service, _)| service).collect();
-            let due = if force { pending.clone() } else { lineage.due_deploys(clock::now()) };
-            let put_off = due.len() < pending.len();
-            (due, put_off)
+        let pending: Vec<_> = match self.lineages.borrow().get(name) {
+            Some(lineage) => lineage.pending_deploys().collect(),
+            None => return Outcome::Well,
         };
-        let mut outcome = if put_off { Outcome::Later } else { Outcome::Well };
-        for service in due {
+        let mut outcome = Outcome::Well;
+        for (service, retry_at) in pending {
+            if let Some(retry_at) = retry_at.filter(|at| !force && *at > clock::now()) {
+                let last_error = self.last_deploy_error(name, &service);
+                tell(What::DeployHeld { service, retry_at: stamp(retry_at), last_error });
+                outcome = Outcome::Failed;
+                continue;
+            }
             let result = self.helper.reload(&config, &service, name).await;
             let failed = self.record_deploy(name, &service, result.as_ref().err().map(ToString::to_string));
             match failed {
@@ -407,6 +435,16 @@ impl Keeper {
         kept.attempts.retry_at = Some(stamp(retry_at));
         kept.attempts.last_error = Some(error.clone());
         Some((error, retry_at))
+    }
+
+    fn last_deploy_error(&self, name: &str, service: &str) -> String {
+        let lineages = self.lineages.borrow();
+        let kept = lineages.get(name).and_then(|l| l.state.deployed.get(service));
+        kept.and_then(|d| d.attempts.last_error.clone()).unwrap_or_default()
+    }
+
+    fn is_live(&self, name: &str) -> bool {
+        self.lineages.borrow().get(name).is_some_and(|l| l.live.is_some())
     }
 
     fn install_all(&self) {
@@ -453,6 +491,31 @@ impl Keeper {
     /// It cannot be started.
     pub async fn start_helper(&self) -> Result<(), crate::deploy::DeployError> {
         if self.config().deploy.is_empty() { Ok(()) } else { self.helper.start().await }
+    }
+}
+
+/// An attempt under way. One that is given up because the program is told to stop does not count.
+struct Begun<'a> {
+    keeper: &'a Keeper,
+    name: &'a str,
+    before: Option<Attempts>,
+    retry_at: SystemTime,
+}
+
+impl Begun<'_> {
+    /// The attempt has ended by itself, well or not.
+    fn end(mut self) {
+        self.before = None;
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        let Some(before) = self.before.take().filter(|_| !std::thread::panicking()) else { return };
+        self.keeper.with_attempts(self.name, |attempts| *attempts = before);
+        if let Err(error) = self.keeper.save_state(self.name) {
+            tracing::warn!("{error}");
+        }
     }
 }
 

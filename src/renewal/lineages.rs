@@ -27,8 +27,9 @@ pub(super) struct Lineage {
 
 impl Lineages {
     /// Reads what is stored about each configured certificate. What cannot be read is told, one sentence
-    /// each, and treated as missing.
-    pub fn load(config: &Config, store: Option<&Store>) -> (Self, Vec<String>) {
+    /// each, and treated as missing; where the lock is held (`mend`), an older version that is whole takes
+    /// the place of a damaged one.
+    pub fn load(config: &Config, store: Option<&Store>, mend: bool) -> (Self, Vec<String>) {
         let mut told = Vec::new();
         let lineages = config.certificates.iter().map(|request| {
             let name = request.name.as_str();
@@ -40,7 +41,8 @@ impl Lineages {
                 });
                 live = store.current(name).unwrap_or_else(|e| {
                     told.push(e.to_string());
-                    None
+                    let mended = mend && matches!(store.fall_back(name), Ok(Some(_)));
+                    if mended { store.current(name).unwrap_or_default() } else { None }
                 });
             }
             let issuer = config.acme.issuer.clone();
@@ -60,9 +62,11 @@ impl Lineages {
         self.0.iter().filter_map(|(name, l)| Some((name.as_str(), &l.live.as_ref()?.1)))
     }
 
-    /// Every identifier that a live certificate covers.
+    /// Every identifier that a live certificate covers for good: those of the embedded CA count only where
+    /// it is the configured issuer.
     pub fn served(&self) -> BTreeSet<Identifier> {
-        self.live().flat_map(|(_, certificate)| certificate.identifiers().iter().cloned()).collect()
+        let for_good = self.0.values().filter(|l| !l.is_untrusted() || l.issuer == Issuer::Embedded);
+        for_good.flat_map(|l| l.live.iter().flat_map(|(_, c)| c.identifiers().iter().cloned())).collect()
     }
 
     /// The next moment at which something is to be done; `None` without certificates.
@@ -77,6 +81,13 @@ impl Lineages {
             None => config.state_dir.join("live").join(name),
         };
         self.0.iter().map(|(name, l)| l.status(name, path(name).display().to_string(), now)).collect()
+    }
+
+    /// Attempts that were put off may be made at once.
+    pub(super) fn forget_pauses(&mut self) {
+        for lineage in self.0.values_mut() {
+            lineage.state.attempts.retry_at = None;
+        }
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Lineage> {
@@ -126,13 +137,20 @@ impl Lineage {
         None
     }
 
+    /// Whether the live version is the embedded CA's.
+    fn is_untrusted(&self) -> bool {
+        let issuer = self.state.issuer.clone().unwrap_or_else(|| self.issuer.name());
+        issuer == Issuer::Embedded.name()
+    }
+
     /// Servers that have yet to take the live version and may be tried at `now`.
     pub(super) fn due_deploys(&self, now: SystemTime) -> Vec<String> {
         self.pending_deploys().filter(|(_, at)| at.is_none_or(|at| at <= now)).map(|(name, _)| name).collect()
     }
 
     pub(super) fn pending_deploys(&self) -> impl Iterator<Item = (String, Option<SystemTime>)> {
-        let live = self.live.as_ref().map(|(version, _)| *version);
+        // What the embedded CA signed is never handed on, whatever is configured by now.
+        let live = self.live.as_ref().filter(|_| !self.is_untrusted()).map(|(version, _)| *version);
         self.request.deploy.iter().filter_map(move |service| {
             let version = live?;
             let kept = self.state.deployed.get(service);
@@ -156,7 +174,10 @@ impl Lineage {
         let (next, reason) = match self.decide(now) {
             Decision::Order(reason) => (now, reason),
             Decision::Wait(at) => (at, "renewal in time".to_owned()),
-            Decision::Held(at) => (at, format!("retry after {} failures", self.state.attempts.failures)),
+            Decision::Held(at) => match self.state.attempts.failures {
+                1 => (at, "retry after a failure".to_owned()),
+                failures => (at, format!("retry after {failures} failures")),
+            },
         };
         let live = self.live.as_ref();
         let certificate = live.map(|(_, c)| c);
@@ -176,7 +197,7 @@ impl Lineage {
             name: name.to_owned(),
             identifiers: self.request.identifiers.clone(),
             issuer: self.issuer.name(),
-            untrusted: self.issuer == Issuer::Embedded,
+            untrusted: self.is_untrusted(),
             path,
             version,
             serial: certificate.map(|c| c.serial().to_owned()),

@@ -58,6 +58,8 @@ pub enum What {
         error: String,
         /// The next attempt.
         retry_at: Timestamp,
+        /// There is a certificate from before, and it is served still.
+        still_served: bool,
     },
     /// A server took the certificate.
     Deployed {
@@ -72,6 +74,15 @@ pub enum What {
         error: String,
         /// The next attempt.
         retry_at: Timestamp,
+    },
+    /// A server has yet to take it, but after failures it is not asked before that moment.
+    DeployHeld {
+        /// Its `[deploy.NAME]`.
+        service: String,
+        /// The moment.
+        retry_at: Timestamp,
+        /// What the last try failed with.
+        last_error: String,
     },
     /// Something that a person should know, though the work goes on.
     Warning(String),
@@ -102,17 +113,19 @@ impl fmt::Display for What {
                 minute(*not_after),
                 minute(*renews_at)
             ),
-            Self::Failed { error, retry_at } => {
-                write!(
-                    f,
-                    "FAILED: {error}; what was served before still is; next attempt at {}",
-                    minute(*retry_at)
-                )
+            Self::Failed { error, retry_at, still_served } => {
+                let still = if *still_served { "; what was served before still is" } else { "" };
+                write!(f, "FAILED: {error}{still}; next attempt at {}", minute(*retry_at))
             }
             Self::Deployed { service } => write!(f, "{service} took it"),
             Self::DeployFailed { service, error, retry_at } => {
                 write!(f, "FAILED: {service} did not take it: {error}; next attempt at {}", minute(*retry_at))
             }
+            Self::DeployHeld { service, retry_at, last_error } => write!(
+                f,
+                "{service} has not taken it yet and is asked again at {} (`--force` asks at once); the last try: {last_error}",
+                minute(*retry_at)
+            ),
             Self::Warning(text) => write!(f, "warning: {text}"),
         }
     }
@@ -143,7 +156,7 @@ pub struct CertificateStatus {
     pub identifiers: Vec<Identifier>,
     /// The issuer's name in the configuration.
     pub issuer: String,
-    /// Signed by the embedded CA, which nobody trusts.
+    /// The live version is from the embedded CA, which nobody trusts.
     pub untrusted: bool,
     /// The folder with its files.
     pub path: String,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::certificate::rough;
+use crate::words::rough;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -13,6 +13,10 @@ const RETRY: [Duration; 4] =
 /// Pauses between tries to have a server take a certificate: its own trouble, so they stay short.
 const DEPLOY_RETRY: [Duration; 4] =
     [Duration::from_secs(30), Duration::from_secs(120), Duration::from_secs(600), Duration::from_secs(3600)];
+
+/// Longest pause that a CA's Retry-After can ask for. A moment further ahead was written by a clock that
+/// was wrong.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(30 * 86_400);
 
 /// What is known about a lineage when it is decided.
 #[derive(Debug, Clone, Copy, Default)]
@@ -69,7 +73,7 @@ pub fn decide(known: &Known<'_>, now: SystemTime) -> Decision {
         }
     };
     match known.retry_at {
-        Some(retry_at) if now < retry_at => Decision::Held(retry_at),
+        Some(retry_at) if now < retry_at && retry_at <= now + LONGEST_WAIT => Decision::Held(retry_at),
         _ => Decision::Order(reason),
     }
 }
@@ -116,6 +120,7 @@ mod tests {
         for (known, now, wanted) in [
             (known(None, None, None), at(1), Decision::Order("there is no certificate yet".into())),
             (known(None, None, Some(at(2))), at(1), Decision::Held(at(2))),
+            (known(None, None, Some(at(5000))), at(1), Decision::Order("there is no certificate yet".into())),
             (known(validity, None, None), at(59), Decision::Wait(at(60))),
             (known(validity, None, Some(at(70))), at(59), Decision::Wait(at(60))),
             (known(validity, None, None), at(60), Decision::Order("it ends in 30 days".into())),

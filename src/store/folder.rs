@@ -173,11 +173,14 @@ impl Folder {
         }
     }
 
-    /// Removes a folder and the files in it; nothing is done where it is missing.
+    /// Removes a folder and what is in it, links not followed; nothing is done where it is missing.
     pub(super) fn remove_tree(&self, name: &str) -> Result<(), StoreError> {
         let Some(folder) = self.existing(name)? else { return Ok(()) };
         for entry in folder.names()? {
-            folder.unlink(&entry)?;
+            match rustix::fs::unlinkat(&folder.fd, &entry, AtFlags::empty()) {
+                Err(rustix::io::Errno::ISDIR | rustix::io::Errno::PERM) => folder.remove_tree(&entry)?,
+                _ => folder.unlink(&entry)?,
+            }
         }
         rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)
             .map_err(|e| self.failed("remove", name, e.into()))

@@ -13,7 +13,7 @@ const LEVELS: &[&[&str]] = &[
     &["acme", "deploy", "front", "gate", "rehearsal", "store"],
     &["net"],
     &["config"],
-    &["certificate", "challenge", "clock", "hostname"],
+    &["certificate", "challenge", "clock", "hostname", "words"],
 ];
 
 /// May know everybody: they put the parts together.
