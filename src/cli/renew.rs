@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
 use super::{Arguments, FAILED, Failure, LATER, helper_arguments, log, output, runtime};
@@ -29,12 +30,27 @@ pub(super) fn run(arguments: &Arguments, renew: &RenewArguments) -> Result<u8, F
     let digest = Some(config.digest.clone());
     let request = RenewRequest { names: renew.names.clone(), force: renew.force, digest };
     let told: Rc<dyn Fn(&Event)> = if renew.json { Rc::new(print_json) } else { Rc::new(print) };
-    let conclusion = runtime()?.block_on(LocalSet::new().run_until(async {
-        match Client::connect(&config.admin.socket).await? {
-            Some(daemon) => Ok::<_, Failure>(daemon.renew(&request, &*told).await?),
-            None => Ok(daemon::renew_once(config, &request, told.clone(), helper_arguments()).await?),
+    let runtime = runtime()?;
+    let local = LocalSet::new();
+    let conclusion = local.block_on(&runtime, async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let work = async {
+            match Client::connect(&config.admin.socket).await? {
+                Some(daemon) => Ok::<_, Failure>(daemon.renew(&request, &*told).await?),
+                None => Ok(daemon::renew_once(config, &request, told.clone(), helper_arguments()).await?),
+            }
+        };
+        tokio::select! {
+            concluded = work => concluded,
+            // What is under way is dropped: challenges are withdrawn, the port is shut.
+            _ = terminate.recv() => Err(Failure::new(FAILED, "stopped before it was done")),
+            _ = interrupt.recv() => Err(Failure::new(FAILED, "stopped before it was done")),
         }
-    }))?;
+    });
+    drop(local);
+    runtime.shutdown_background();
+    let conclusion = conclusion?;
     Ok(match conclusion {
         Conclusion::Well => 0,
         Conclusion::Later => LATER,

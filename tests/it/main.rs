@@ -21,3 +21,4 @@ mod rehearsal;
 mod renew;
 mod store;
 mod through_proxy;
+mod unattended;
