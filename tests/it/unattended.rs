@@ -71,8 +71,14 @@ fn a_stop_does_not_wait_for_a_pass_under_way() {
     needs!("pebble", "openssl", "curl");
     let bed = Bed::new();
     let (_pebble, setup) = with_pebble(&bed);
-    let begun = bed.path("begun");
-    let mut setup = with_service(setup, &format!("touch {}; sleep 60", begun.display()));
+    let (begun, enough, ended) = (bed.path("begun"), bed.path("enough"), bed.path("ended"));
+    let reload = format!(
+        "touch {}; n=0; until test -e {} -o $n = 400; do n=$((n+1)); sleep 0.1; done; touch {}",
+        begun.display(),
+        enough.display(),
+        ended.display()
+    );
+    let mut setup = with_service(setup, &reload);
     setup.more = format!("{}timeout = \"50s\"\n", setup.more);
     let text = setup.text().replace("grace = \"5s\"", "grace = \"1s\"");
     let config = bed.write("quick.toml", text);
@@ -82,6 +88,10 @@ fn a_stop_does_not_wait_for_a_pass_under_way() {
     daemon.signal(Signal::TERM);
     // Far below the command's own limit.
     assert_eq!(daemon.wait(Duration::from_secs(15)).code(), Some(0));
+    assert!(!ended.exists());
+    // It was left to end by itself, and nothing of it shall be left here.
+    fs::write(&enough, "").unwrap();
+    until("the reload has ended", || ended.exists().then_some(()));
 }
 
 #[test]
