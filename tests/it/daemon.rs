@@ -21,11 +21,7 @@ use wicketgate::clock;
 const NAME: &str = "www.example.test";
 
 fn with_pebble(bed: &Bed) -> (Pebble, Setup) {
-    let gate = bed.port();
-    let pebble = Pebble::start(bed, Mood::Kind, gate);
-    let mut setup = Setup::new(bed, &pebble.directory(), pebble.api_root());
-    setup.gate = gate;
-    (pebble, setup.certificate(&[NAME]))
+    Setup::with_pebble(bed, Mood::Kind, &[NAME])
 }
 
 #[test]

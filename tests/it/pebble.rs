@@ -123,11 +123,7 @@ fn every_second_nonce_is_bad() {
 fn the_trying_mood_renews_again_and_again() {
     needs!("pebble", "openssl", "curl");
     let bed = Bed::new();
-    let gate = bed.port();
-    let pebble = Pebble::start(&bed, Mood::Trying, gate);
-    let mut setup = Setup::new(&bed, &pebble.directory(), pebble.api_root())
-        .certificate(&["a.example.test", "b.example.test"]);
-    setup.gate = gate;
+    let (_pebble, setup) = Setup::with_pebble(&bed, Mood::Trying, &["a.example.test", "b.example.test"]);
     let mut serials = std::collections::BTreeSet::new();
     for _ in 0..5 {
         setup.command(&bed, &["renew", "--force"]).expect_code(0);
@@ -140,11 +136,7 @@ fn the_trying_mood_renews_again_and_again() {
 fn the_account_is_made_once_and_kept() {
     needs!("pebble", "curl");
     let bed = Bed::new();
-    let gate = bed.port();
-    let pebble = Pebble::start(&bed, Mood::Kind, gate);
-    let mut setup =
-        Setup::new(&bed, &pebble.directory(), pebble.api_root()).certificate(&["www.example.test"]);
-    setup.gate = gate;
+    let (pebble, setup) = Setup::with_pebble(&bed, Mood::Kind, &["www.example.test"]);
     setup.renew(&bed).expect_code(0);
     let account = setup.account();
     assert_eq!(fs::metadata(&account).unwrap().mode() & 0o777, 0o600);
@@ -158,11 +150,7 @@ fn the_account_is_made_once_and_kept() {
 fn a_forgotten_account_is_replaced_and_it_is_said() {
     needs!("pebble", "curl");
     let bed = Bed::new();
-    let gate = bed.port();
-    let mut pebble = Pebble::start(&bed, Mood::Kind, gate);
-    let mut setup =
-        Setup::new(&bed, &pebble.directory(), pebble.api_root()).certificate(&["www.example.test"]);
-    setup.gate = gate;
+    let (mut pebble, setup) = Setup::with_pebble(&bed, Mood::Kind, &["www.example.test"]);
     setup.renew(&bed).expect_code(0);
     let first = fs::read(setup.account()).unwrap();
     pebble.restart();

@@ -13,11 +13,8 @@ use crate::bed::{Bed, needs, set_mode};
 const NAME: &str = "www.example.test";
 
 fn with_pebble(bed: &Bed) -> (Pebble, Setup) {
-    let gate = bed.port();
-    let pebble = Pebble::start(bed, Mood::Kind, gate);
-    let mut setup = Setup::new(bed, &pebble.directory(), pebble.api_root()).without_front();
-    setup.gate = gate;
-    (pebble, setup.certificate(&[NAME]))
+    let (pebble, setup) = Setup::with_pebble(bed, Mood::Kind, &[NAME]);
+    (pebble, setup.without_front())
 }
 
 #[test]

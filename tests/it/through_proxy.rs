@@ -61,11 +61,7 @@ fn renew(setup: &Setup, bed: &Bed, environment: &[(&str, &str)]) -> Ran {
 fn the_ca_is_reached_through_the_proxy_of_the_environment() {
     needs!("pebble", "curl");
     let bed = Bed::new();
-    let gate = bed.port();
-    let pebble = Pebble::start(&bed, Mood::Kind, gate);
-    let mut setup =
-        Setup::new(&bed, &pebble.directory(), pebble.api_root()).certificate(&["www.example.test"]);
-    setup.gate = gate;
+    let (_pebble, setup) = Setup::with_pebble(&bed, Mood::Kind, &["www.example.test"]);
     let proxy = Proxy::start();
     let address = format!("http://someone:secret@127.0.0.1:{}", proxy.port);
 

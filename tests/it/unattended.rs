@@ -17,11 +17,7 @@ use crate::bed::{Bed, PATIENCE, needs, until};
 const NAME: &str = "www.example.test";
 
 fn with_pebble(bed: &Bed) -> (Pebble, Setup) {
-    let gate = bed.port();
-    let pebble = Pebble::start(bed, Mood::Kind, gate);
-    let mut setup = Setup::new(bed, &pebble.directory(), pebble.api_root());
-    setup.gate = gate;
-    (pebble, setup.certificate(&[NAME]))
+    Setup::with_pebble(bed, Mood::Kind, &[NAME])
 }
 
 fn with_service(setup: Setup, reload: &str) -> Setup {

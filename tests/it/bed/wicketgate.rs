@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::client::{is_open, served_leaf};
+use super::pebble::{Mood, Pebble};
 use super::pki::{Seen, read_chain_file};
 use super::process::{Process, Ran, run_within};
 use super::{Bed, until};
@@ -32,6 +33,15 @@ impl Setup {
     pub(crate) fn new(bed: &Bed, directory: &str, root: &Path) -> Self {
         let acme = format!("issuer = {directory:?}\nroots = {root:?}\n");
         Self::with_acme(bed, acme)
+    }
+
+    /// For a Pebble of its own in that mood, which validates at its gate, and one certificate.
+    pub(crate) fn with_pebble(bed: &Bed, mood: Mood, hostnames: &[&str]) -> (Pebble, Self) {
+        let gate = bed.port();
+        let pebble = Pebble::start(bed, mood, gate);
+        let mut setup = Self::new(bed, &pebble.directory(), pebble.api_root());
+        setup.gate = gate;
+        (pebble, setup.certificate(hostnames))
     }
 
     /// For the embedded CA.
