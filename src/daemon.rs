@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, mpsc};
@@ -104,6 +105,8 @@ async fn control(
     if !config.deploy.is_empty() {
         helper.start().await?;
     }
+    // After the helper, whose commands shall find the limit that they are used to.
+    raise_descriptor_limit();
     let gate_listeners = config
         .gate
         .listen
@@ -278,6 +281,17 @@ fn needs_restart(before: &Config, after: &Config) -> Vec<&'static str> {
         _ => check("[front]", false),
     }
     keys
+}
+
+/// A shell's usual limit of 1,024 descriptors would let a flood on one port starve the other.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, raised)
+    {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+    }
 }
 
 /// One set of listeners a thread, sharing the ports.

@@ -30,6 +30,9 @@ use crate::challenge::{ChallengeGuard, ChallengeTable, Pending, Token};
 use crate::net::drain::Stop;
 use crate::renewal::{Event, Keeper};
 
+/// For a request's body to arrive.
+const BODY_TIME: Duration = Duration::from_secs(10);
+
 /// Challenges of other clients that are held at once.
 const FOREIGN_LIMIT: usize = 1000;
 
@@ -99,7 +102,8 @@ async fn converse(stream: UnixStream, desk: Rc<Desk>) {
 impl Desk {
     async fn answer(self: &Rc<Self>, request: Request<Incoming>) -> Response<Lines> {
         let (parts, body) = request.into_parts();
-        let body = match Limited::new(body, BODY_LIMIT).collect().await {
+        let body = tokio::time::timeout(BODY_TIME, Limited::new(body, BODY_LIMIT).collect());
+        let body = match body.await.unwrap_or_else(|late| Err(late.into())) {
             Ok(body) => body.to_bytes(),
             Err(e) => return refusal(StatusCode::BAD_REQUEST, format!("the request cannot be read: {e}")),
         };

@@ -143,10 +143,24 @@ pub fn forward_response(headers: &mut HeaderMap, status: StatusCode, version: Ve
         }
         _ => None,
     };
+    // The length of a body that is framed by chunks is not told by anything else (RFC 9112 section 6.3).
+    if headers.contains_key(TRANSFER_ENCODING) || status == StatusCode::NO_CONTENT {
+        headers.remove(CONTENT_LENGTH);
+    }
     remove_hop_by_hop(headers);
     if let Some(protocol) = upgrade {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, protocol);
+    }
+}
+
+/// Makes trailers fit for the other side: an application may merge them into the header, so what may not
+/// stand there may not come this way either (RFC 9110 section 6.5.1).
+pub fn forward_trailers(trailers: &mut HeaderMap) {
+    remove_hop_by_hop(trailers);
+    remove_claims(trailers);
+    for name in [&CONTENT_LENGTH, &HOST] {
+        trailers.remove(name);
     }
 }
 
@@ -208,6 +222,9 @@ fn is_claim(name: &HeaderName) -> bool {
         Some(b'f') => name == b"forwarded",
         // CGI would make it HTTP_PROXY, which many HTTP clients obey (CVE-2016-5385).
         Some(b'p') => name == b"proxy",
+        // Read as framing by whoever folds the two spellings (nginx drops such names for this reason).
+        Some(b'c') => name == b"content_length",
+        Some(b't') => name == b"transfer_encoding",
         _ => false,
     }
 }
@@ -497,5 +514,43 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_length_beside_chunks_is_not_passed_on() {
+        let mut both = HeaderMap::new();
+        both.insert(CONTENT_LENGTH, HeaderValue::from_static("2"));
+        both.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        forward_response(&mut both, StatusCode::OK, Version::HTTP_11);
+        assert!(both.is_empty(), "{both:?}");
+        let mut empty = HeaderMap::new();
+        empty.insert(CONTENT_LENGTH, HeaderValue::from_static("5"));
+        forward_response(&mut empty, StatusCode::NO_CONTENT, Version::HTTP_2);
+        assert!(empty.is_empty(), "{empty:?}");
+        let mut plain = HeaderMap::new();
+        plain.insert(CONTENT_LENGTH, HeaderValue::from_static("5"));
+        forward_response(&mut plain, StatusCode::OK, Version::HTTP_2);
+        assert_eq!(plain.len(), 1);
+    }
+
+    #[test]
+    fn trailers_carry_no_claims_and_no_framing() {
+        let mut trailers = HeaderMap::new();
+        for name in [
+            "x-forwarded-for",
+            "x_real_ip",
+            "forwarded",
+            "connection",
+            "te",
+            "transfer-encoding",
+            "content-length",
+            "host",
+            "content_length",
+        ] {
+            trailers.insert(HeaderName::from_static(name), HeaderValue::from_static("6"));
+        }
+        trailers.insert("grpc-status", HeaderValue::from_static("0"));
+        forward_trailers(&mut trailers);
+        assert_eq!(trailers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["grpc-status"]);
     }
 }

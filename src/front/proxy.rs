@@ -16,7 +16,7 @@ use super::connection::{Client, Underway};
 use super::headers;
 use super::routes::requested_host;
 use super::upstream::body::{Download, Interrupted, Upload};
-use super::upstream::{self, Answer, Failure};
+use super::upstream::{self, Answer, Failure, Shown};
 use super::{demo, resolver::Served};
 use crate::config::Upstream;
 use crate::hostname::Identifier;
@@ -100,23 +100,10 @@ fn failed(
     let text = match status {
         StatusCode::GATEWAY_TIMEOUT => "the application behind this server did not answer in time",
         StatusCode::REQUEST_TIMEOUT => "the request did not arrive in time",
-        _ => "the application behind this server cannot be reached",
+        StatusCode::SERVICE_UNAVAILABLE => "the application behind this server is busy",
+        _ => "the application behind this server gave no usable answer",
     };
     Ok(page(status, text, underway))
-}
-
-/// An upstream as the configuration writes it.
-struct Shown<'a>(&'a Upstream);
-
-impl std::fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            Upstream::Tcp { host, port } if host.contains(':') => write!(f, "http://[{host}]:{port}"),
-            Upstream::Tcp { host, port } => write!(f, "http://{host}:{port}"),
-            Upstream::Unix(path) => write!(f, "unix:{}", path.display()),
-            Upstream::Demo => f.write_str("demo"),
-        }
-    }
 }
 
 /// What an HTTP/1.0 client that names no host gets: the first name of its certificate.

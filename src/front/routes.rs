@@ -168,10 +168,16 @@ fn is_host_and_port(host: &[u8]) -> bool {
         host.split_at(end)
     };
     let port_fits = match port.strip_prefix(b":") {
-        Some(digits) => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        Some(b"") => true,
+        Some(digits) => {
+            digits.iter().all(u8::is_ascii_digit)
+                && std::str::from_utf8(digits).is_ok_and(|digits| digits.parse::<u16>().is_ok())
+        }
         None => port.is_empty(),
     };
+    let labels = name.strip_suffix(b".").unwrap_or(name);
     port_fits
+        && labels.split(|b| *b == b'.').all(|label| !label.is_empty())
         && (1..=254).contains(&name.len())
         && name.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
 }

@@ -8,7 +8,7 @@ pub(super) mod body;
 mod link;
 mod socket;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
@@ -37,18 +37,48 @@ const SURELY_OPEN: Duration = Duration::from_secs(1);
 /// Idle connections per upstream and thread.
 const IDLE_CAP: usize = 256;
 
+/// Connections to all upstreams together, per thread: HTTP/2 clients can ask for many at once, and
+/// descriptors have to be left for the gate.
+const OPEN_CAP: usize = 4096;
+
 /// At most one warning about an upstream in this time.
 const WARN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// One thread's idle connections, by upstream.
 #[derive(Default)]
-pub(super) struct Pools(RefCell<Vec<Pool>>);
+pub(super) struct Pools {
+    pools: RefCell<Vec<Pool>>,
+    open: Rc<Cell<usize>>,
+}
+
+/// One of the connections that may be open at once, given back on drop.
+struct Place(Rc<Cell<usize>>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
 
 struct Pool {
     upstream: Arc<Upstream>,
     /// The one used last is at the back.
     idle: VecDeque<Box<Link>>,
     warned: Option<Instant>,
+}
+
+/// An upstream as the configuration writes it.
+pub(super) struct Shown<'a>(pub(super) &'a Upstream);
+
+impl std::fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Upstream::Tcp { host, port } if host.contains(':') => write!(f, "http://[{host}]:{port}"),
+            Upstream::Tcp { host, port } => write!(f, "http://{host}:{port}"),
+            Upstream::Unix(path) => write!(f, "unix:{}", path.display()),
+            Upstream::Demo => f.write_str("demo"),
+        }
+    }
 }
 
 /// What came back.
@@ -69,11 +99,13 @@ pub(super) struct Switched {
 /// Why there is no response.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    #[error("cannot be reached: {0}")]
+    #[error("has {OPEN_CAP} connections open in this thread, and no more are made")]
+    Crowded,
+    #[error("cannot be reached: {0}; is it running, and is the `upstream` right")]
     Connect(#[source] io::Error),
     #[error("did not accept a connection within {0:?}")]
     ConnectTimeout(Duration),
-    #[error("did not begin to answer within {0:?}")]
+    #[error("did not begin to answer within {0:?}; raise `front.response-timeout` if it needs longer")]
     ResponseTimeout(Duration),
     #[error("closed the connection before it had answered: {0}")]
     Cut(#[source] hyper::Error),
@@ -98,6 +130,7 @@ impl Failure {
             }
             Self::ConnectTimeout(_) | Self::ResponseTimeout(_) => Some(StatusCode::GATEWAY_TIMEOUT),
             Self::ClientStalled(_) => Some(StatusCode::REQUEST_TIMEOUT),
+            Self::Crowded => Some(StatusCode::SERVICE_UNAVAILABLE),
             Self::ClientGone => None,
         }
     }
@@ -125,11 +158,11 @@ pub(super) async fn send(
     let progress = request.body().progress();
     let (mut link, spare) = match kept {
         Some(link) => (link, repeatable.then(|| copy_of(&request))),
-        None => (Box::new(Link::connect(upstream, limits.connect).await?), None),
+        None => (Box::new(Link::connect(upstream, limits.connect, pools.place()?).await?), None),
     };
     let mut outcome = link.exchange(request, progress.as_deref(), limits).await;
     if let (Err(Failure::Cut(_) | Failure::Closed), Some(request)) = (&outcome, spare) {
-        *link = Link::connect(upstream, limits.connect).await?;
+        *link = Link::connect(upstream, limits.connect, pools.place()?).await?;
         outcome = link.exchange(request, None, limits).await;
     }
     let response = outcome?;
@@ -164,7 +197,7 @@ impl Pools {
         max_idle: Duration,
         context: &mut Context<'_>,
     ) -> Option<Box<Link>> {
-        let mut pools = self.0.borrow_mut();
+        let mut pools = self.pools.borrow_mut();
         let pool = pools.iter_mut().find(|pool| pool.is_for(upstream))?;
         let now = Instant::now();
         while let Some(link) = pool.idle.back() {
@@ -194,7 +227,7 @@ impl Pools {
     pub(super) fn prune(&self) {
         let now = Instant::now();
         let mut context = Context::from_waker(Waker::noop());
-        for pool in self.0.borrow_mut().iter_mut() {
+        for pool in self.pools.borrow_mut().iter_mut() {
             pool.idle.retain_mut(|link| {
                 now.duration_since(link.idle_since) <= IDLE_LIMIT && link.is_usable(&mut context)
             });
@@ -202,6 +235,15 @@ impl Pools {
     }
 
     /// Whether a warning about `upstream` is due.
+    fn place(&self) -> Result<Place, Failure> {
+        let open = self.open.get();
+        if open >= OPEN_CAP {
+            return Err(Failure::Crowded);
+        }
+        self.open.set(open + 1);
+        Ok(Place(self.open.clone()))
+    }
+
     pub(super) fn may_warn(&self, upstream: &Arc<Upstream>) -> bool {
         let now = Instant::now();
         self.with(upstream, |pool| {
@@ -214,7 +256,7 @@ impl Pools {
     }
 
     fn with<T>(&self, upstream: &Arc<Upstream>, act: impl FnOnce(&mut Pool) -> T) -> T {
-        let mut pools = self.0.borrow_mut();
+        let mut pools = self.pools.borrow_mut();
         let index = match pools.iter().position(|pool| pool.is_for(upstream)) {
             Some(index) => index,
             None => {

@@ -123,6 +123,21 @@ fn an_attempt_that_a_stop_cuts_short_does_not_count() {
 }
 
 #[test]
+fn a_low_limit_of_descriptors_is_raised() {
+    let bed = Bed::new();
+    let setup = Setup::embedded(&bed).certificate(&[NAME]);
+    let mut shell = Command::new("sh");
+    clean(&mut shell);
+    shell.args(["-c", "ulimit -Sn 64; exec \"$0\" --config \"$1\" run", PROGRAM]).arg(setup.write(&bed));
+    let daemon = Process::start("wicketgate run", &mut shell);
+    daemon.wait_for_line("ready");
+    let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.id())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let numbers: Vec<_> = line.split_whitespace().filter(|word| word.parse::<u64>().is_ok()).collect();
+    assert_eq!(numbers[0], numbers[1], "{line}");
+}
+
+#[test]
 fn a_helper_that_died_is_replaced() {
     needs!("pebble", "openssl", "curl");
     let bed = Bed::new();

@@ -12,10 +12,11 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::Pools;
 use super::link::{Link, Spawned};
+use super::{Pools, Shown};
 use crate::config::Upstream;
 use crate::front::deadline::Deadline;
+use crate::front::headers;
 
 /// A request's body.
 pub(in crate::front) enum Upload {
@@ -77,7 +78,7 @@ impl Body for Upload {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let Self::Stream(incoming, progress) = self.get_mut() else { return Poll::Ready(None) };
-        let polled = Pin::new(&mut *incoming).poll_frame(context);
+        let polled = Pin::new(&mut *incoming).poll_frame(context).map_ok(clean);
         let state = match &polled {
             Poll::Pending => match progress.0.get() {
                 waiting @ UploadState::AwaitingClient(_) => waiting,
@@ -105,6 +106,13 @@ impl Body for Upload {
             Self::Stream(incoming, _) => incoming.size_hint(),
         }
     }
+}
+
+fn clean(mut frame: Frame<Bytes>) -> Frame<Bytes> {
+    if let Some(trailers) = frame.trailers_mut() {
+        headers::forward_trailers(trailers);
+    }
+    frame
 }
 
 /// Why a response's body stops in its middle.
@@ -196,7 +204,7 @@ impl Body for Download {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Interrupted>>> {
         let this = self.get_mut();
-        let polled = this.poll_incoming(context);
+        let polled = this.poll_incoming(context).map_ok(clean);
         match &polled {
             Poll::Pending => {
                 let at = *this.waiting.get_or_insert_with(Instant::now) + this.limit;
@@ -205,7 +213,14 @@ impl Body for Download {
                     Source::Spawned(deadline, _) => deadline.poll(context, at),
                     Source::Done => Poll::Pending,
                 };
-                return over.map(|()| Some(Err(Interrupted::Silent(this.limit))));
+                return over.map(|()| {
+                    let error = Interrupted::Silent(this.limit);
+                    if this.pools.may_warn(&this.upstream) {
+                        let upstream = Shown(&this.upstream);
+                        tracing::warn!(%upstream, "{error}: raise `front.response-timeout` if it needs longer");
+                    }
+                    Some(Err(error))
+                });
             }
             Poll::Ready(Some(Ok(_))) => {
                 this.waiting = None;
@@ -213,7 +228,13 @@ impl Body for Download {
                     this.settle();
                 }
             }
-            Poll::Ready(Some(Err(_))) => this.source = Source::Done,
+            Poll::Ready(Some(Err(error))) => {
+                if this.pools.may_warn(&this.upstream) {
+                    let upstream = Shown(&this.upstream);
+                    tracing::warn!(%upstream, "{error}: its own log should tell why; the client's answer was cut short");
+                }
+                this.source = Source::Done;
+            }
             Poll::Ready(None) => this.settle(),
         }
         polled

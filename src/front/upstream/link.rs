@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::body::{Progress, Upload, UploadState};
-use super::{Failure, Socket};
+use super::{Failure, Place, Socket};
 use crate::config::Upstream;
 use crate::front::deadline::Deadline;
 use crate::front::routes::Limits;
@@ -31,10 +31,11 @@ pub(super) struct Link {
     finished: bool,
     pub(super) idle_since: Instant,
     deadline: Deadline,
+    _place: Place,
 }
 
 impl Link {
-    pub(super) async fn connect(upstream: &Upstream, limit: Duration) -> Result<Self, Failure> {
+    pub(super) async fn connect(upstream: &Upstream, limit: Duration, place: Place) -> Result<Self, Failure> {
         let socket = Socket::connect(upstream, limit).await?;
         let (sender, connection) = http1::Builder::new()
             .max_header_size(HEADER)
@@ -48,6 +49,7 @@ impl Link {
             finished: false,
             idle_since: Instant::now(),
             deadline: Deadline::default(),
+            _place: place,
         })
     }
 
