@@ -49,6 +49,8 @@ pub struct Config {
     pub certificates: Vec<CertificateRequest>,
     /// Servers to reload, by name; those that certificates refer to exist.
     pub deploy: BTreeMap<String, DeployTarget>,
+    /// Whom to tell.
+    pub notify: Notify,
     /// The local socket.
     pub admin: Admin,
     /// Hex SHA-256 over all values from all sources: equal digests mean equal configurations.
@@ -70,10 +72,65 @@ pub struct Acme {
     pub terms_agreed: bool,
     /// PEM file with roots to trust for the CA's own API, besides the public ones.
     pub roots: Option<PathBuf>,
-    /// External account binding (RFC 8555 section 7.3.4).
-    pub eab: Option<ExternalAccount>,
+    /// CAs to go to, in this order, when the one before is down or refuses for good.
+    pub fallback_issuers: Vec<Issuer>,
+    /// The staging directory of an issuer that is configured by its URL.
+    pub staging: Option<Issuer>,
+    /// External account bindings (RFC 8555 section 7.3.4), one for each issuer that wants one.
+    pub eab: Vec<ExternalAccount>,
     /// How many orders may be under way at once.
     pub concurrency: usize,
+    /// Whether a preflight stands before each order; `None` leaves it to what can be known of the CA.
+    pub preflight: Option<bool>,
+    /// Name servers for the preflight; the system's where there are none.
+    pub resolvers: Vec<SocketAddr>,
+    /// The CA's limits, where they are not those that are known of it.
+    pub limits: RateLimits,
+}
+
+impl Acme {
+    /// Where mistakes cost nothing: the staging directory of one of the configured issuers.
+    pub fn staging_of(&self, issuer: &Issuer) -> Option<Issuer> {
+        match issuer {
+            Issuer::LetsEncrypt => Some(Issuer::LetsEncryptStaging),
+            Issuer::Directory(_) if *issuer == self.issuer => self.staging.clone(),
+            _ => None,
+        }
+    }
+
+    /// The external account binding for an issuer.
+    pub fn eab_for(&self, issuer: &Issuer) -> Option<&ExternalAccount> {
+        self.eab.iter().find(|eab| eab.issuer == *issuer)
+    }
+}
+
+/// `limits = { failed-authorizations = "5 in 1h", … }`; what is not set is what is known of the CA.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RateLimits {
+    /// Failed authorizations for one identifier.
+    pub failed_authorizations: Option<Rate>,
+    /// Certificates for the same set of identifiers.
+    pub certificates_per_set: Option<Rate>,
+    /// Certificates below one registered domain.
+    pub certificates_per_domain: Option<Rate>,
+    /// New orders of the account.
+    pub orders: Option<Rate>,
+    /// New accounts from this address.
+    pub accounts: Option<Rate>,
+}
+
+/// A limit of a CA.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rate {
+    /// `"none"`
+    Unlimited,
+    /// `"5 in 1h"`: a bucket of five that is full again after an hour.
+    Limited {
+        /// How many at once; at least 1.
+        count: u32,
+        /// How long an empty bucket takes to fill.
+        per: Duration,
+    },
 }
 
 /// A certification authority's ACME directory.
@@ -126,9 +183,11 @@ impl Issuer {
     }
 }
 
-/// `eab = { kid = "…", hmac-key-file = "…" }`
+/// `eab = { kid = "…", hmac-key-file = "…", issuer = "…" }`, or a list of them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExternalAccount {
+    /// Whose account it binds: `acme.issuer` where nothing else is said.
+    pub issuer: Issuer,
     /// Key identifier from the CA.
     pub kid: String,
     /// File with the base64url HMAC key.
@@ -231,8 +290,22 @@ pub struct CertificateRequest {
     pub key_type: KeyType,
     /// The CA's profile to ask for, where its directory offers it.
     pub profile: Option<String>,
+    /// May it be obtained without names that fail?
+    pub partial: Partial,
     /// Keys of [`Config::deploy`].
     pub deploy: Vec<String>,
+}
+
+/// `partial = "emergency"`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Partial {
+    /// A certificate has all its names or is not obtained.
+    Never,
+    /// Names that fail are left out when less than a tenth of the present certificate's lifetime is left.
+    #[default]
+    Emergency,
+    /// Names that fail are left out at once.
+    Always,
 }
 
 /// The kind of private key.
@@ -269,4 +342,63 @@ pub struct DeployTarget {
 pub struct Admin {
     /// The unix socket.
     pub socket: PathBuf,
+}
+
+/// `[notify]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Notify {
+    /// A certificate is expiring when less than this part of its lifetime is left; between 0 and 1.
+    pub expiring_below: f64,
+    /// How long nothing is said again of the same cause.
+    pub quiet: Duration,
+    /// A program that reads an event as JSON: program and arguments, no shell.
+    pub command: Option<Vec<String>>,
+    /// A URL that takes an event as JSON in a POST; its path may be a secret.
+    pub webhook: Option<Uri>,
+    /// Mail.
+    pub mail: Option<Mail>,
+}
+
+impl Default for Notify {
+    fn default() -> Self {
+        Self {
+            expiring_below: 0.25,
+            quiet: Duration::from_secs(24 * 3600),
+            command: None,
+            webhook: None,
+            mail: None,
+        }
+    }
+}
+
+/// `mail = { to = ["…"], from = "…", smtp = "…" }`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mail {
+    /// Addresses.
+    pub to: Vec<String>,
+    /// The sender's address.
+    pub from: String,
+    /// The server.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// How the connection is protected.
+    pub security: MailSecurity,
+    /// Name to log in with.
+    pub user: Option<String>,
+    /// File with the password.
+    pub password_file: Option<PathBuf>,
+    /// PEM file with roots to trust besides the public ones.
+    pub roots: Option<PathBuf>,
+}
+
+/// How a connection to a mail server is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MailSecurity {
+    /// `smtp://HOST:587`: STARTTLS, or nothing is sent.
+    StartTls,
+    /// `smtps://HOST:465`
+    Tls,
+    /// `smtp+plain://localhost:25`: for a server on this machine.
+    None,
 }

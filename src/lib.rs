@@ -25,6 +25,8 @@ pub mod acme;
 pub mod deploy;
 pub mod front;
 pub mod gate;
+pub mod notify;
+pub mod preflight;
 pub mod rehearsal;
 pub mod store;
 

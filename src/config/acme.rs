@@ -7,7 +7,7 @@ use http::Uri;
 use super::keys::nearest;
 use super::problem::seen;
 use super::section::{Section, alternatives};
-use super::{Acme, Admin, Config, ExternalAccount, Issuer};
+use super::{Acme, Admin, Config, ExternalAccount, Issuer, RateLimits};
 use crate::hostname::Hostname;
 
 /// Longest path of a unix socket, in bytes: `sun_path` has 108, the last of them zero.
@@ -28,8 +28,8 @@ pub(super) fn acme(root: &Section<'_>, has_certificates: bool) -> Acme {
         require_terms(&section, issuer);
     }
     let issuer = issuer.unwrap_or(Issuer::LetsEncrypt);
-    let eab = eab(&section);
-    if eab.is_none()
+    let eab: Vec<_> = eab(&section, &issuer).into_iter().collect();
+    if eab.is_empty()
         && matches!(issuer, Issuer::ZeroSsl | Issuer::Google)
         && !section.table("eab").is_present()
     {
@@ -44,7 +44,12 @@ pub(super) fn acme(root: &Section<'_>, has_certificates: bool) -> Acme {
         contact: contacts(&section),
         terms_agreed: section.boolean("terms-agreed", false),
         roots: existing_file(&section, "roots", "name a PEM file with the CA's root"),
+        fallback_issuers: Vec::new(),
+        staging: None,
         eab,
+        preflight: None,
+        resolvers: Vec::new(),
+        limits: RateLimits::default(),
         concurrency: section.integer("concurrency", 4, 1..=32),
     }
 }
@@ -142,7 +147,7 @@ fn contact(text: &str) -> Result<String, String> {
     if well_formed { Ok(format!("mailto:{user}@{domain}")) } else { Err(malformed()) }
 }
 
-fn eab(acme: &Section<'_>) -> Option<ExternalAccount> {
+fn eab(acme: &Section<'_>, issuer: &Issuer) -> Option<ExternalAccount> {
     let section = acme.table("eab");
     if !section.is_present() {
         return None;
@@ -165,7 +170,7 @@ fn eab(acme: &Section<'_>) -> Option<ExternalAccount> {
     // What stands there may be the key itself, by mistake: the message does not repeat it.
     let remedy = "write the path of a file that holds the key; the key itself does not belong here";
     let hmac_key_file = existing_file(&section, "hmac-key-file", remedy);
-    Some(ExternalAccount { kid: kid?, hmac_key_file: hmac_key_file? })
+    Some(ExternalAccount { issuer: issuer.clone(), kid: kid?, hmac_key_file: hmac_key_file? })
 }
 
 /// A path whose absence is known; a file that this user may not look at is left to those who may.

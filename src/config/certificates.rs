@@ -8,7 +8,7 @@ use super::front::listing;
 use super::keys::{nearest, not_yet};
 use super::problem::seen;
 use super::section::{Entry, Section, one_of};
-use super::{CertificateRequest, DeployTarget, KeyType};
+use super::{CertificateRequest, DeployTarget, KeyType, Partial};
 use crate::hostname::Identifier;
 
 /// Most identifiers in one certificate: the limit of the public CAs.
@@ -43,6 +43,7 @@ pub(super) fn certificates(root: &Section<'_>, embedded: bool) -> Vec<Certificat
             key_type: section
                 .parsed("key-type", KeyType::default(), |text| one_of(text, "key type", &KEY_TYPES)),
             profile: section.entry("profile").and_then(|entry| entry.parsed(profile)),
+            partial: Partial::Never,
             deploy: deploy_names(&section, &targets, embedded),
         });
     }

@@ -93,6 +93,7 @@ fn build(root: &Section<'_>) -> (Config, bool) {
         front,
         certificates,
         deploy: certificates::targets(root),
+        notify: super::Notify::default(),
         admin: acme::admin(root),
         digest: String::new(),
         grace: root.duration("grace", Duration::from_secs(30), Duration::ZERO..=Duration::from_secs(3600)),

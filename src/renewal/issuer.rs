@@ -108,7 +108,7 @@ impl Desk {
             Some(path) => read_roots(path)?,
             None => Vec::new(),
         };
-        let eab = match &config.acme.eab {
+        let eab = match config.acme.eab_for(&config.acme.issuer) {
             Some(eab) => {
                 let path = &eab.hmac_key_file;
                 let key = std::fs::read_to_string(path).map_err(|source| IssuerError::File {

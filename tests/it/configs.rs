@@ -139,7 +139,7 @@ fn sidecar() {
     assert_eq!(front.connect_timeout, Duration::from_millis(500));
     assert_eq!(front.response_timeout, Duration::from_secs(5400));
     assert_eq!(config.gate.redirect.hosts, RedirectHosts::Any);
-    let eab = config.acme.eab.as_ref().unwrap();
+    let eab = config.acme.eab.first().unwrap();
     assert_eq!(eab.hmac_key_file, folder("tests/configs/valid/eab.key").canonical());
     assert!(!format!("{config:?}").contains("bm90LWEtc2VjcmV0"));
 }

@@ -10,7 +10,7 @@ const LEVELS: &[&[&str]] = &[
     &["cli", "daemon"],
     &["admin"],
     &["renewal"],
-    &["acme", "deploy", "front", "gate", "rehearsal", "store"],
+    &["acme", "deploy", "front", "gate", "notify", "preflight", "rehearsal", "store"],
     &["net"],
     &["config"],
     &["certificate", "challenge", "clock", "hostname", "words"],

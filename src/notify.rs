@@ -1,0 +1,1 @@
+//! Telling a person: to a command, a webhook, or by mail.

@@ -1,0 +1,1 @@
+//! What the CA would find, looked at before it is asked.
