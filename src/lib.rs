@@ -19,13 +19,13 @@ pub mod daemon;
 
 pub mod admin;
 
+pub mod notify;
 pub mod renewal;
 
 pub mod acme;
 pub mod deploy;
 pub mod front;
 pub mod gate;
-pub mod notify;
 pub mod preflight;
 pub mod rehearsal;
 pub mod store;

@@ -1,1 +1,3 @@
 //! What the CA would find, looked at before it is asked.
+
+pub mod evidence;

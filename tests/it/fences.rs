@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 const LEVELS: &[&[&str]] = &[
     &["cli", "daemon"],
     &["admin"],
-    &["renewal"],
-    &["acme", "deploy", "front", "gate", "notify", "preflight", "rehearsal", "store"],
+    &["notify", "renewal"],
+    &["acme", "deploy", "front", "gate", "preflight", "rehearsal", "store"],
     &["net"],
     &["config"],
     &["certificate", "challenge", "clock", "hostname", "words"],

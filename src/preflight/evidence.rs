@@ -1,0 +1,74 @@
+//! What was seen about a name, as plain values: the resolver and the probe make them, the diagnosis reads
+//! them.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::hostname::Hostname;
+
+/// What the name servers said about a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dns {
+    /// IPv4 addresses, CNAMEs followed.
+    pub a: Records<Ipv4Addr>,
+    /// IPv6 addresses, CNAMEs followed.
+    pub aaaa: Records<Ipv6Addr>,
+    /// The CAA records in force, with the name they were found at (RFC 8659 section 3).
+    pub caa: Records<CaaRecord>,
+    /// Where the CAA records were found by climbing the tree.
+    pub caa_at: Option<Hostname>,
+    /// The name stands in this machine's hosts file, which no CA reads.
+    pub in_hosts_file: bool,
+}
+
+/// The answer to one question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Records<T> {
+    /// At least one.
+    Found(Vec<T>),
+    /// The name exists and has no such record.
+    Empty {
+        /// The zone's own servers say so too, not only a resolver's cache.
+        confirmed: bool,
+    },
+    /// The name does not exist (NXDOMAIN).
+    NoName {
+        /// The zone's own servers say so too, not only a resolver's cache.
+        confirmed: bool,
+    },
+    /// No answer that could be used.
+    Failed(DnsFailure),
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DnsFailure {
+    /// SERVFAIL, whether or not the check for signatures is left out.
+    ServFail {
+        /// The zone's own servers could not be asked or failed too.
+        confirmed: bool,
+        /// The server's own words (RFC 8914), where it gave any.
+        says: Option<String>,
+    },
+    /// SERVFAIL, but an answer once the check for signatures is left out: DNSSEC does not validate.
+    Bogus {
+        /// The server's own words (RFC 8914), where it gave any.
+        says: Option<String>,
+    },
+    /// The server does not serve this machine (REFUSED).
+    Refused,
+    /// No answer in time.
+    Silent,
+    /// The server cannot be reached, or its answer makes no sense; the reason in words.
+    Unusable(String),
+}
+
+/// A CAA record (RFC 8659 section 4).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaaRecord {
+    /// One who does not understand the tag must not issue.
+    pub critical: bool,
+    /// `issue`, `issuewild`, `iodef`, …, in lower case.
+    pub tag: String,
+    /// The value as it stands.
+    pub value: String,
+}
