@@ -5,6 +5,7 @@
 //! | `GET /status` | [`StatusReport`] |
 //! | `POST /reload` | `{"warnings": […]}`, or 422 with `{"error": "…"}` and nothing changed |
 //! | `POST /renew` with [`RenewRequest`] | a line of JSON an [`Event`](crate::renewal::Event), then one [`Conclusion`] |
+//! | `POST /rehearse` with [`RehearseRequest`] | as for `/renew` |
 //! | `PUT /challenges/TOKEN` with [`ForeignChallenge`] | 204 |
 //! | `DELETE /challenges/TOKEN` | 204, or 404 |
 //! | `GET /challenges` | the tokens put here, as a list |
@@ -20,7 +21,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::hostname::Identifier;
-use crate::renewal::{CertificateStatus, Outcome};
+use crate::renewal::{Asked, CertificateStatus, Outcome};
 
 pub use server::{Actions, serve};
 pub use socket::{AdminError, AdminSocket};
@@ -52,12 +53,28 @@ pub struct RenewRequest {
     pub names: Vec<String>,
     /// Order what is not due as well, and try what was put off.
     pub force: bool,
+    /// Ask the CA whatever the preflight would find.
+    #[serde(default)]
+    pub skip_preflight: bool,
     /// Digest of the asker's configuration; a daemon that works by another one refuses.
     #[serde(default)]
     pub digest: Option<String>,
 }
 
-/// How a `renew` ended.
+/// What `rehearse` asks for.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RehearseRequest {
+    /// Certificates by name; none means all.
+    pub names: Vec<String>,
+    /// With the issuer's staging directory in place of the embedded CA.
+    pub staging: bool,
+    /// Digest of the asker's configuration; a daemon that works by another one refuses.
+    #[serde(default)]
+    pub digest: Option<String>,
+}
+
+/// How a `renew` or a `rehearse` ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Conclusion {
@@ -67,6 +84,13 @@ pub enum Conclusion {
     Later,
     /// Something failed.
     Failed,
+}
+
+impl RenewRequest {
+    /// How it is wanted.
+    pub fn asked(&self) -> Asked {
+        Asked { force: self.force, skip_preflight: self.skip_preflight }
+    }
 }
 
 impl Conclusion {

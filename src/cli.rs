@@ -3,8 +3,10 @@
 
 mod challenge;
 mod config;
+mod following;
 mod log;
 mod output;
+mod rehearse;
 mod reload;
 mod renew;
 mod run;
@@ -56,6 +58,9 @@ enum Command {
     /// Obtain or renew what is due, once; through the running daemon where there is one, else with port 80
     /// open only while an order is pending
     Renew(renew::RenewArguments),
+    /// Take the whole way to a certificate with a CA that does not matter: open, listen, order, store,
+    /// reload; nothing is left behind
+    Rehearse(rehearse::RehearseArguments),
     /// Show certificates, what comes next and when, and what failed
     Status(status::StatusArguments),
     /// Have the running daemon read its configuration again; a wrong one changes nothing
@@ -123,6 +128,7 @@ impl From<OnceError> for Failure {
         match e {
             OnceError::Daemon(e) => e.into(),
             OnceError::Names(e) => e.into(),
+            OnceError::Rehearsal(e) => Self::new(FAILED, e),
         }
     }
 }
@@ -170,6 +176,7 @@ fn dispatch(arguments: &Arguments) -> Result<u8, Failure> {
     match &arguments.command {
         Command::Run => run::run(arguments),
         Command::Renew(renew) => renew::run(arguments, renew),
+        Command::Rehearse(rehearse) => rehearse::run(arguments, rehearse),
         Command::Status(status) => status::run(arguments, status),
         Command::Reload => reload::run(arguments),
         Command::Config(command) => config::run(arguments, command),

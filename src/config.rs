@@ -89,6 +89,11 @@ pub struct Acme {
 }
 
 impl Acme {
+    /// The issuers in the order in which they are asked.
+    pub fn issuers(&self) -> impl Iterator<Item = &Issuer> {
+        std::iter::once(&self.issuer).chain(&self.fallback_issuers)
+    }
+
     /// Where mistakes cost nothing: the staging directory of one of the configured issuers.
     pub fn staging_of(&self, issuer: &Issuer) -> Option<Issuer> {
         match issuer {

@@ -34,7 +34,7 @@ use crate::renewal::{Door, Keeper, Served};
 use crate::store::{Store, StoreError};
 
 use announce::Announcer;
-pub use once::{OnceError, renew_once};
+pub use once::{OnceError, rehearse_once, renew_once};
 
 /// Why the daemon did not start, or ended.
 #[derive(Debug, thiserror::Error)]

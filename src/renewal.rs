@@ -3,15 +3,26 @@
 //! [`Lineages`] knows what is stored and what follows from it; [`Keeper`] acts on it, one pass at a
 //! time; [`schedule`] decides, pure. Everything that happens is told as an [`Event`].
 
+mod asking;
+mod attempt;
+mod deploys;
 mod door;
+mod explanation;
+mod information;
 mod issuer;
 mod keeper;
+pub mod ledger;
 mod lineages;
+pub mod names;
+mod outlook;
+pub mod postponement;
+mod rehearse;
 mod report;
 pub mod schedule;
 
 pub use door::Door;
 pub use issuer::IssuerError;
-pub use keeper::{Keeper, Outcome, Served, UnknownNames};
+pub use keeper::{Asked, Keeper, Outcome, Served, UnknownNames};
 pub use lineages::Lineages;
-pub use report::{CertificateStatus, DeployStatus, Event, What};
+pub use rehearse::RehearsalRefused;
+pub use report::{CertificateStatus, DeployStatus, Event, NameStatus, What};

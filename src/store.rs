@@ -27,7 +27,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 
 use folder::{Access, Folder, Owner};
-pub use lineage::{Attempts, Deployed, LineageState};
+pub use lineage::{
+    Attempts, Deployed, Failing, LineageState, Postponed, RenewalInformation, SuggestedWindow,
+};
 
 use crate::certificate::Certificate;
 

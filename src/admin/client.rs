@@ -9,10 +9,11 @@ use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::{Conclusion, Refusal, Reloaded, RenewRequest, StatusReport};
+use super::{Conclusion, Refusal, RehearseRequest, Reloaded, RenewRequest, StatusReport};
 use crate::renewal::Event;
 
 /// Longest line the daemon sends, bytes.
@@ -90,8 +91,29 @@ impl Client {
         request: &RenewRequest,
         told: &dyn Fn(&Event),
     ) -> Result<Conclusion, ClientError> {
+        self.follow("/renew", request, told).await
+    }
+
+    /// Has certificates rehearsed, telling each event as it happens.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn rehearse(
+        self,
+        request: &RehearseRequest,
+        told: &dyn Fn(&Event),
+    ) -> Result<Conclusion, ClientError> {
+        self.follow("/rehearse", request, told).await
+    }
+
+    async fn follow(
+        self,
+        path: &str,
+        request: &impl Serialize,
+        told: &dyn Fn(&Event),
+    ) -> Result<Conclusion, ClientError> {
         let body = serde_json::to_vec(request).expect("plain values always have a JSON form");
-        let response = self.send(Method::POST, "/renew", body.into()).await?;
+        let response = self.send(Method::POST, path, body.into()).await?;
         if !response.status().is_success() {
             return whole(response).await;
         }

@@ -24,11 +24,11 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use super::{
-    AdminSocket, BODY_LIMIT, Conclusion, ForeignChallenge, Refusal, Reloaded, RenewRequest, StatusReport,
+    AdminSocket, BODY_LIMIT, Conclusion, ForeignChallenge, Refusal, RehearseRequest, Reloaded, RenewRequest, StatusReport,
 };
 use crate::challenge::{ChallengeGuard, ChallengeTable, Pending, Token};
 use crate::net::drain::Stop;
-use crate::renewal::{Event, Keeper};
+use crate::renewal::{Event, Keeper, Outcome};
 
 /// For a request's body to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
@@ -118,6 +118,10 @@ impl Desk {
                 Ok(request) => self.renew(request),
                 Err(e) => refusal(StatusCode::BAD_REQUEST, e.to_string()),
             },
+            (&Method::POST, "/rehearse", _) => match serde_json::from_slice(&body) {
+                Ok(request) => self.rehearse(request),
+                Err(e) => refusal(StatusCode::BAD_REQUEST, e.to_string()),
+            },
             (&Method::GET, "/challenges", _) => {
                 json(StatusCode::OK, &self.foreign.borrow().keys().collect::<Vec<_>>())
             }
@@ -140,10 +144,29 @@ impl Desk {
         }
     }
 
-    /// The pass goes on to its end even when the one who asked hangs up, but not when the daemon stops.
     fn renew(self: &Rc<Self>, request: RenewRequest) -> Response<Lines> {
+        let desk = self.clone();
+        self.followed(request.digest.clone(), async move |told| {
+            desk.actions.keeper.attend(&request.names, request.asked(), told).await.map_err(|e| e.to_string())
+        })
+    }
+
+    fn rehearse(self: &Rc<Self>, request: RehearseRequest) -> Response<Lines> {
+        let desk = self.clone();
+        self.followed(request.digest.clone(), async move |told| {
+            let keeper = &desk.actions.keeper;
+            keeper.rehearse(&request.names, request.staging, told).await.map_err(|e| e.to_string())
+        })
+    }
+
+    /// A pass that goes on to its end even when the one who asked hangs up, but not when the daemon stops.
+    fn followed(
+        self: &Rc<Self>,
+        digest: Option<String>,
+        work: impl AsyncFnOnce(Rc<dyn Fn(&Event)>) -> Result<Vec<Outcome>, String> + 'static,
+    ) -> Response<Lines> {
         let ours = &self.actions.keeper.config().digest;
-        if request.digest.as_ref().is_some_and(|theirs| theirs != ours) {
+        if digest.as_ref().is_some_and(|theirs| theirs != ours) {
             let error = format!(
                 "the running daemon (pid {}) works by another configuration than this one: if it has changed, run `wicketgate reload` first; if it is another installation's, give it an `admin.socket` of its own",
                 std::process::id()
@@ -168,9 +191,9 @@ impl Desk {
             };
             tokio::select! {
                 () = desk.stop.requested() => line(&Refusal { error: "the daemon was told to stop".to_owned() }),
-                ended = desk.actions.keeper.attend(&request.names, request.force, told) => match ended {
+                ended = work(told) => match ended {
                     Ok(outcomes) => line(&Conclusion::of(&outcomes)),
-                    Err(e) => line(&Refusal { error: e.to_string() }),
+                    Err(error) => line(&Refusal { error }),
                 },
             }
         });

@@ -10,7 +10,7 @@ use crate::admin::StatusReport;
 use crate::admin::client::Client;
 use crate::clock;
 use crate::config::Config;
-use crate::renewal::Lineages;
+use crate::renewal::{Lineages, ledger};
 use crate::store::Store;
 use crate::words::rough;
 
@@ -61,11 +61,13 @@ fn from_disk(config: &Config) -> Result<StatusReport, Failure> {
         Err(_) if !config.state_dir.exists() => None,
         Err(e) => return Err(e.into()),
     };
+    let now = clock::now();
     let (lineages, told) = Lineages::load(config, store.as_ref(), false);
-    for sentence in told {
+    let (ledger, damaged) = ledger::load(store.as_ref(), now, false);
+    for sentence in told.into_iter().chain(damaged) {
         output::complain(&sentence);
     }
-    let certificates = lineages.status(store.as_ref(), config, clock::now());
+    let certificates = lineages.status(store.as_ref(), config, &ledger, now);
     Ok(StatusReport { pid: None, version: None, since: None, digest: None, certificates })
 }
 
@@ -89,10 +91,14 @@ fn describe(report: &StatusReport, now: SystemTime) -> String {
         row("issuer", format!("{}{untrusted}", c.issuer));
         match (c.version, c.not_after) {
             (Some(version), Some(not_after)) => {
-                row(
-                    "valid",
-                    format!("until {} ({})", time(not_after), distance(not_after, now, "left", "ago")),
-                );
+                let fraction = match c.fraction_left {
+                    Some(fraction) if fraction > 0.0 => {
+                        format!(", {:.0} % of its lifetime", (fraction * 100.0).floor())
+                    }
+                    _ => String::new(),
+                };
+                let left = distance(not_after, now, "left", "ago");
+                row("valid", format!("until {} ({left}{fraction})", time(not_after)));
                 row("serial", c.serial.clone().unwrap_or_default());
                 row("files", format!("{} (version {version})", c.path));
             }
@@ -102,6 +108,22 @@ fn describe(report: &StatusReport, now: SystemTime) -> String {
             "next",
             format!("{} ({}; {})", time(c.next), distance(c.next, now, "from now", "overdue"), c.reason),
         );
+        if let Some(url) = &c.explanation_url {
+            row("explained", url.clone());
+        }
+        if !c.failures_left.is_empty() {
+            row("limits", c.failures_left.clone());
+        }
+        for n in &c.failing {
+            let last = n.last_error.as_deref().unwrap_or("unknown");
+            let failures = format!("{} in a row; the last: {last}", n.failures);
+            match n.retry_at {
+                Some(at) if n.dropped => {
+                    row("MISSING", format!("{}, tried again at {}: {failures}", n.identifier, time(at)));
+                }
+                _ => row("failing", format!("{}: {failures}", n.identifier)),
+            }
+        }
         if c.failures > 0 {
             let last = c.last_error.as_deref().unwrap_or("unknown");
             row("FAILED", format!("{} in a row; the last: {last}", c.failures));

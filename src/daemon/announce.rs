@@ -39,11 +39,20 @@ impl Announcer {
             What::DeployFailed { service, retry_at, .. } => {
                 tracing::error!(certificate, service, %retry_at, "{}", event.what);
             }
-            What::Warning(_) => tracing::warn!(certificate, "{}", event.what),
+            What::Postponed { retry_at, .. } | What::NameMissing { retry_at, .. } => {
+                tracing::warn!(certificate, %retry_at, "{}", event.what);
+            }
+            What::NameDropped { .. } => tracing::error!(certificate, "{}", event.what),
+            What::NameBack { .. } => tracing::info!(certificate, "{}", event.what),
+            What::Limited { .. } | What::IssuerPaused { .. } | What::Warning(_) => {
+                tracing::warn!(certificate, "{}", event.what);
+            }
             What::Obtained { serial, not_after, .. } => {
                 tracing::info!(certificate, serial, %not_after, "{}", event.what);
                 self.show_demo();
             }
+            What::Rehearsed { .. } => tracing::info!(certificate, "{}", event.what),
+            What::RehearsalFailed { .. } => tracing::warn!(certificate, "{}", event.what),
             What::Deployed { service } => tracing::info!(certificate, service, "{}", event.what),
             What::DeployHeld { .. }
             | What::Due(_)

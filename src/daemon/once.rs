@@ -1,18 +1,18 @@
-//! `renew` without a daemon: what is due, once, with port 80 open only while an order is pending.
+//! `renew` and `rehearse` without a daemon, with port 80 open only while an order is pending.
 
 use std::ffi::OsString;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::DaemonError;
-use crate::admin::{Conclusion, RenewRequest};
+use crate::admin::{Conclusion, RehearseRequest, RenewRequest};
 use crate::challenge::ChallengeTable;
 use crate::config::Config;
 use crate::deploy::Helper;
 use crate::gate::{self, GateLimits, GateState, Policy};
 use crate::net::listen::{ListenOptions, bind};
-use crate::renewal::{Door, Event, Keeper, Served, UnknownNames};
-use crate::store::Store;
+use crate::renewal::{Door, Event, Keeper, RehearsalRefused, Served, UnknownNames};
+use crate::store::{Store, StoreLock};
 
 /// Why nothing was attended to.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +23,9 @@ pub enum OnceError {
     /// A name that there is not.
     #[error(transparent)]
     Names(#[from] UnknownNames),
+    /// No rehearsal.
+    #[error(transparent)]
+    Rehearsal(#[from] RehearsalRefused),
 }
 
 /// Attends to certificates once. To be called inside a `LocalSet`.
@@ -35,37 +38,66 @@ pub async fn renew_once(
     told: Rc<dyn Fn(&Event)>,
     helper_arguments: Vec<OsString>,
 ) -> Result<Conclusion, OnceError> {
-    let config = Arc::new(config);
-    let store = Store::open(&config.state_dir).map_err(DaemonError::Store)?;
-    let _lock = store.lock().map_err(DaemonError::Store)?;
-    let table = ChallengeTable::new();
-    let gate = GateState::new(table.clone(), Policy::from(&config.gate));
-    let served = Served { resolver: None, identifiers: gate.served.clone() };
-    let door = Door::momentary({
-        let config = config.clone();
-        move |stop| {
-            let listeners = config
-                .gate
-                .listen
-                .iter()
-                .map(|address| bind(*address, &ListenOptions::default()))
-                .collect::<Result<Vec<_>, _>>()?;
-            let limits = GateLimits::new(config.gate.max_connections);
-            let serving = gate::serve_all(listeners, gate.clone(), limits, stop, config.grace);
-            Ok(tokio::task::spawn_local(async move {
-                if let Err(error) = serving.await {
-                    tracing::error!(%error, "the gate cannot serve");
-                }
-            }))
-        }
-    });
-    let helper = Helper::new(helper_arguments);
-    let (keeper, sentences) = Keeper::new(config, store, table, served, door, helper);
-    for sentence in sentences {
-        tracing::warn!("{sentence}");
-    }
-    keeper.start_helper().await.map_err(DaemonError::Deploy)?;
-    let outcomes = keeper.attend(&request.names, request.force, told).await;
-    keeper.close().await;
+    let once = Once::begin(config, helper_arguments).await?;
+    let outcomes = once.keeper.attend(&request.names, request.asked(), told).await;
+    once.keeper.close().await;
     Ok(Conclusion::of(&outcomes?))
+}
+
+/// Rehearses once. To be called inside a `LocalSet`.
+///
+/// # Errors
+/// Nothing could be begun; what fails afterwards is told and concluded.
+pub async fn rehearse_once(
+    config: Config,
+    request: &RehearseRequest,
+    told: Rc<dyn Fn(&Event)>,
+    helper_arguments: Vec<OsString>,
+) -> Result<Conclusion, OnceError> {
+    let once = Once::begin(config, helper_arguments).await?;
+    let outcomes = once.keeper.rehearse(&request.names, request.staging, told).await;
+    once.keeper.close().await;
+    Ok(Conclusion::of(&outcomes?))
+}
+
+/// A keeper with a gate of its own, which is opened on demand.
+struct Once {
+    keeper: Rc<Keeper>,
+    _lock: StoreLock,
+}
+
+impl Once {
+    async fn begin(config: Config, helper_arguments: Vec<OsString>) -> Result<Self, OnceError> {
+        let config = Arc::new(config);
+        let store = Store::open(&config.state_dir).map_err(DaemonError::Store)?;
+        let lock = store.lock().map_err(DaemonError::Store)?;
+        let table = ChallengeTable::new();
+        let gate = GateState::new(table.clone(), Policy::from(&config.gate));
+        let served = Served { resolver: None, identifiers: gate.served.clone() };
+        let door = Door::momentary({
+            let config = config.clone();
+            move |stop| {
+                let listeners = config
+                    .gate
+                    .listen
+                    .iter()
+                    .map(|address| bind(*address, &ListenOptions::default()))
+                    .collect::<Result<Vec<_>, _>>()?;
+                let limits = GateLimits::new(config.gate.max_connections);
+                let serving = gate::serve_all(listeners, gate.clone(), limits, stop, config.grace);
+                Ok(tokio::task::spawn_local(async move {
+                    if let Err(error) = serving.await {
+                        tracing::error!(%error, "the gate cannot serve");
+                    }
+                }))
+            }
+        });
+        let helper = Helper::new(helper_arguments);
+        let (keeper, sentences) = Keeper::new(config, store, table, served, door, helper);
+        for sentence in sentences {
+            tracing::warn!("{sentence}");
+        }
+        keeper.start_helper().await.map_err(DaemonError::Deploy)?;
+        Ok(Self { keeper, _lock: lock })
+    }
 }

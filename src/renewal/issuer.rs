@@ -1,8 +1,11 @@
-//! The issuer's account, opened once and kept; the embedded CA, started where it is the issuer.
+//! The accounts at the issuers, each opened once and kept; the embedded CA, started where it is the issuer.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -44,39 +47,67 @@ pub enum IssuerError {
     NoRoots(PathBuf),
 }
 
-/// The present issuer.
+/// The accounts at the configured issuers, each opened when it is first needed.
 #[derive(Default)]
 pub(super) struct Desk {
-    session: Mutex<Option<Session>>,
+    slots: RefCell<HashMap<String, Rc<Slot>>>,
     embedded: Mutex<Option<EmbeddedCa>>,
 }
+
+/// An account that is open, or being opened by one of those who want it.
+type Slot = Mutex<Option<Session>>;
 
 /// Roots of earlier runs of the embedded CA that are still told to clients.
 const KEPT_ROOTS: usize = 4;
 
 impl Desk {
-    /// The session, opened at the first call.
-    pub(super) async fn session(&self, config: &Config, store: &Store) -> Result<Session, IssuerError> {
-        let mut slot = self.session.lock().await;
+    /// The issuer's session, opened at the first call.
+    pub(super) async fn session(
+        &self,
+        config: &Config,
+        store: &Store,
+        issuer: &Issuer,
+    ) -> Result<Session, IssuerError> {
+        let slot = self.slot(issuer);
+        let mut slot = slot.lock().await;
         if let Some(session) = &*slot {
             return Ok(session.clone());
         }
-        let setup = self.setup(config, store).await?;
-        let issuer = config.acme.issuer.name();
+        let setup = self.setup(config, store, issuer).await?;
+        let name = issuer.name();
         // The embedded CA forgets its accounts with each start.
-        let kept = match config.acme.issuer {
+        let kept = match issuer {
             Issuer::Embedded => None,
-            _ => store.account(&issuer)?.map(Zeroizing::new),
+            _ => store.account(&name)?.map(Zeroizing::new),
         };
         let opened = Session::open(&setup, kept.as_deref().map(String::as_str)).await?;
         if let Some(credentials) = &opened.new_credentials
-            && config.acme.issuer != Issuer::Embedded
+            && *issuer != Issuer::Embedded
         {
-            store.save_account(&issuer, credentials)?;
-            tracing::info!(issuer, "made an account at the CA");
+            store.save_account(&name, credentials)?;
+            tracing::info!(issuer = name, "made an account at the CA");
         }
         *slot = Some(opened.session.clone());
         Ok(opened.session)
+    }
+
+    /// The issuer's session, where it can be had without making an account and without starting a CA.
+    pub(super) async fn session_at_hand(
+        &self,
+        config: &Config,
+        store: &Store,
+        issuer: &Issuer,
+    ) -> Option<Result<Session, IssuerError>> {
+        if self.needs_account(store, issuer).await {
+            return None;
+        }
+        Some(self.session(config, store, issuer).await)
+    }
+
+    /// Whether an order at that issuer makes an account first.
+    pub(super) async fn needs_account(&self, store: &Store, issuer: &Issuer) -> bool {
+        let is_open = self.slot(issuer).lock().await.is_some();
+        !is_open && (*issuer == Issuer::Embedded || matches!(store.account(&issuer.name()), Ok(None)))
     }
 
     /// Makes a new account in the place of one that the CA has forgotten.
@@ -84,31 +115,45 @@ impl Desk {
         &self,
         config: &Config,
         store: &Store,
+        issuer: &Issuer,
     ) -> Result<Session, IssuerError> {
-        let mut slot = self.session.lock().await;
-        let setup = self.setup(config, store).await?;
-        let issuer = config.acme.issuer.name();
-        tracing::warn!(issuer, "the CA does not know the account any more: making a new one");
+        let slot = self.slot(issuer);
+        let mut slot = slot.lock().await;
+        let setup = self.setup(config, store, issuer).await?;
+        let name = issuer.name();
+        tracing::warn!(issuer = name, "the CA does not know the account any more: making a new one");
         let opened = Session::open(&setup, None).await?;
         if let Some(credentials) = &opened.new_credentials {
-            store.save_account(&issuer, credentials)?;
+            store.save_account(&name, credentials)?;
         }
         *slot = Some(opened.session.clone());
         Ok(opened.session)
     }
 
-    /// Forgets the session: the configuration names another issuer, or other settings for it.
+    /// Forgets the sessions: the configuration names other issuers, or other settings for them.
     pub(super) async fn close(&self) {
-        *self.session.lock().await = None;
+        self.slots.borrow_mut().clear();
         *self.embedded.lock().await = None;
     }
 
-    async fn setup(&self, config: &Config, store: &Store) -> Result<Setup, IssuerError> {
+    /// Forgets one session; the embedded CA ends with its own.
+    pub(super) async fn dismiss(&self, issuer: &Issuer) {
+        self.slots.borrow_mut().remove(&issuer.name());
+        if *issuer == Issuer::Embedded {
+            *self.embedded.lock().await = None;
+        }
+    }
+
+    fn slot(&self, issuer: &Issuer) -> Rc<Slot> {
+        self.slots.borrow_mut().entry(issuer.name()).or_default().clone()
+    }
+
+    async fn setup(&self, config: &Config, store: &Store, issuer: &Issuer) -> Result<Setup, IssuerError> {
         let mut roots = match &config.acme.roots {
             Some(path) => read_roots(path)?,
             None => Vec::new(),
         };
-        let eab = match config.acme.eab_for(&config.acme.issuer) {
+        let eab = match config.acme.eab_for(issuer) {
             Some(eab) => {
                 let path = &eab.hmac_key_file;
                 let key = std::fs::read_to_string(path).map_err(|source| IssuerError::File {
@@ -120,7 +165,7 @@ impl Desk {
             }
             None => None,
         };
-        let directory_url = match config.acme.issuer.directory_url() {
+        let directory_url = match issuer.directory_url() {
             Some(url) => url,
             None => {
                 let mut embedded = self.embedded.lock().await;
@@ -132,7 +177,7 @@ impl Desk {
                 ca.directory_url()
             }
         };
-        let direct = config.acme.issuer == Issuer::Embedded;
+        let direct = *issuer == Issuer::Embedded;
         Ok(Setup { directory_url, contact: config.acme.contact.clone(), eab, roots, direct })
     }
 }
@@ -144,6 +189,10 @@ async fn start_embedded(config: &Config, store: &Store) -> Result<EmbeddedCa, Is
     if let Some(before) = store.embedded_roots()? {
         roots.extend(unexpired(&before).into_iter().take(KEPT_ROOTS));
     }
+    if config.acme.issuer != Issuer::Embedded {
+        // For a rehearsal: nobody is to trust it, not even for a try.
+        return Ok(ca);
+    }
     let path = store.save_embedded_roots(&format!("{}\n", roots.join("\n")))?;
     tracing::info!(
         "the embedded CA is started, for demos and tests only: nobody trusts it; its root is in {}",
@@ -153,7 +202,7 @@ async fn start_embedded(config: &Config, store: &Store) -> Result<EmbeddedCa, Is
 }
 
 /// Where a client on this machine reaches a listener.
-fn reachable(listen: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         // A dual-stack listener falls back to IPv4 where there is no IPv6.

@@ -5,12 +5,15 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 
-use super::report::{CertificateStatus, DeployStatus};
-use super::schedule::{self, Decision, Known};
+use super::ledger::{Ledger, Limits};
+use super::names;
+use super::postponement;
+use super::report::{CertificateStatus, DeployStatus, NameStatus, What};
+use super::schedule::{self, Decision, HeldBecause, Hold, Known, Window};
 use crate::certificate::Certificate;
-use crate::config::{CertificateRequest, Config, Issuer};
+use crate::config::{CertificateRequest, Config, Issuer, Partial};
 use crate::hostname::Identifier;
-use crate::store::{LineageState, Store, Version};
+use crate::store::{LineageState, RenewalInformation, Store, Version};
 
 /// The configured certificates by name.
 #[derive(Debug, Default)]
@@ -20,9 +23,12 @@ pub struct Lineages(BTreeMap<String, Lineage>);
 #[derive(Debug)]
 pub(super) struct Lineage {
     pub(super) request: CertificateRequest,
-    pub(super) issuer: Issuer,
+    /// Whose certificates serve, the first of them wanted most; never empty.
+    pub(super) issuers: Vec<Issuer>,
     pub(super) state: LineageState,
     pub(super) live: Option<(Version, Certificate)>,
+    /// Until when the ledger allows no order, and why.
+    pub(super) limited: Option<(SystemTime, String)>,
 }
 
 impl Lineages {
@@ -45,8 +51,8 @@ impl Lineages {
                     if mended { store.current(name).unwrap_or_default() } else { None }
                 });
             }
-            let issuer = config.acme.issuer.clone();
-            (name.to_owned(), Lineage { request: request.clone(), issuer, state, live })
+            let issuers = config.acme.issuers().cloned().collect();
+            (name.to_owned(), Lineage { request: request.clone(), issuers, state, live, limited: None })
         });
         let lineages = Self(lineages.collect());
         (lineages, told)
@@ -65,7 +71,7 @@ impl Lineages {
     /// Every identifier that a live certificate covers for good: those of the embedded CA count only where
     /// it is the configured issuer.
     pub fn served(&self) -> BTreeSet<Identifier> {
-        let for_good = self.0.values().filter(|l| !l.is_untrusted() || l.issuer == Issuer::Embedded);
+        let for_good = self.0.values().filter(|l| !l.is_untrusted() || l.issuers.contains(&Issuer::Embedded));
         for_good.flat_map(|l| l.live.iter().flat_map(|(_, c)| c.identifiers().iter().cloned())).collect()
     }
 
@@ -75,18 +81,25 @@ impl Lineages {
     }
 
     /// The state of every certificate.
-    pub fn status(&self, store: Option<&Store>, config: &Config, now: SystemTime) -> Vec<CertificateStatus> {
+    pub fn status(
+        &self,
+        store: Option<&Store>,
+        config: &Config,
+        ledger: &Ledger,
+        now: SystemTime,
+    ) -> Vec<CertificateStatus> {
         let path = |name: &str| match store {
             Some(store) => store.live_path(name),
             None => config.state_dir.join("live").join(name),
         };
-        self.0.iter().map(|(name, l)| l.status(name, path(name).display().to_string(), now)).collect()
+        self.0.iter().map(|(name, l)| l.status(name, path(name).display().to_string(), config, ledger, now)).collect()
     }
 
     /// Attempts that were put off may be made at once.
     pub(super) fn forget_pauses(&mut self) {
         for lineage in self.0.values_mut() {
             lineage.state.attempts.retry_at = None;
+            lineage.state.postponed = None;
         }
     }
 
@@ -103,33 +116,141 @@ impl Lineage {
     /// What to do about the certificate itself.
     pub(super) fn decide(&self, now: SystemTime) -> Decision {
         let unfit = self.unfit();
-        let attempts = &self.state.attempts;
         let known = Known {
-            validity: self.live.as_ref().map(|(_, c)| (c.not_before(), c.not_after())),
+            validity: self.validity(),
             obtained_at: self.state.obtained_at.map(SystemTime::from),
             unfit: unfit.as_deref(),
-            retry_at: attempts
-                .retry_at
-                .filter(|_| self.state.attempted_for == self.request.identifiers)
-                .map(SystemTime::from),
+            window: self.window(),
+            jitter: self.jitter(),
+            hold: self.hold(now),
         };
         schedule::decide(&known, now)
+    }
+
+    /// Until when nothing is ordered although it may be due, and why.
+    fn hold(&self, now: SystemTime) -> Option<Hold> {
+        let attempts = &self.state.attempts;
+        let failed = attempts.retry_at.filter(|_| self.state.attempted_for == self.request.identifiers);
+        let failed = failed.map(|at| Hold { until: at.into(), why: HeldBecause::Failures(attempts.failures) });
+        let postponed = self.state.postponed.as_ref();
+        let postponed = postponed.map(|p| Hold { until: p.look_at.into(), why: HeldBecause::Preflight });
+        let limited = self.limited.as_ref().map(|(at, _)| Hold { until: *at, why: HeldBecause::Limit });
+        [failed, postponed, limited]
+            .into_iter()
+            .flatten()
+            .filter(|hold| now < hold.until && hold.until <= now + schedule::LONGEST_WAIT)
+            .max_by_key(|hold| hold.until)
+    }
+
+    /// When the certificate itself is ordered again, as things stand at `now`.
+    pub(super) fn next_order(&self, now: SystemTime) -> SystemTime {
+        match self.decide(now) {
+            Decision::Order(_) => now,
+            Decision::Wait { at, .. } | Decision::Held { at, .. } => at,
+        }
+    }
+
+    /// Names that the live version lacks and that are to be tried again now.
+    pub(super) fn names_to_retry(&self, now: SystemTime) -> BTreeSet<Identifier> {
+        if self.live.is_none() || self.hold(now).is_some() {
+            return BTreeSet::new();
+        }
+        names::to_retry(&self.request.identifiers, &self.state.failing, now)
+    }
+
+    /// Whether an order is due that is not for the sake of names that were left out.
+    pub(super) fn is_due_besides_names(&self, now: SystemTime) -> bool {
+        matches!(self.decide(now), Decision::Order(_))
+    }
+
+    /// The live certificate's validity.
+    pub(super) fn validity(&self) -> Option<(SystemTime, SystemTime)> {
+        self.live.as_ref().map(|(_, c)| (c.not_before(), c.not_after()))
+    }
+
+    /// Less than a tenth of the live certificate's lifetime is left.
+    pub(super) fn is_emergency(&self, now: SystemTime) -> bool {
+        self.validity().is_some_and(|validity| now >= names::emergency_at(validity))
+    }
+
+    /// There is no certificate, or so little left of it that nobody's patience is asked for.
+    pub(super) fn is_urgent(&self, now: SystemTime) -> bool {
+        self.validity().is_none_or(|validity| now >= postponement::last_moment(validity))
+    }
+
+    /// What the CA said about the renewal of the live version.
+    fn information(&self) -> Option<&RenewalInformation> {
+        let (_, certificate) = self.live.as_ref()?;
+        self.state.renewal_information.as_ref().filter(|kept| kept.serial == certificate.serial())
+    }
+
+    pub(super) fn window(&self) -> Option<Window> {
+        let window = self.information()?.window.as_ref()?;
+        Some(Window {
+            start: window.start.into(),
+            end: window.end.into(),
+            chosen: window.chosen.into(),
+        })
+    }
+
+    /// When the CA is asked about the renewal of the live version; `None` where there is nobody to ask.
+    pub(super) fn next_ask(&self) -> Option<SystemTime> {
+        let (_, certificate) = self.live.as_ref()?;
+        let issuer = self.state.issuer.as_ref()?;
+        if !self.issuers.iter().any(|i| i.name() == *issuer) {
+            return None;
+        }
+        Some(self.information().map_or(certificate.not_before(), |kept| kept.ask_at.into()))
+    }
+
+    /// The configured issuer that signed the live version.
+    pub(super) fn live_issuer(&self) -> Option<Issuer> {
+        let issuer = self.state.issuer.as_ref()?;
+        self.issuers.iter().find(|i| i.name() == *issuer).cloned()
+    }
+
+    /// A number from 0 to 1 that stays the same for one version: certificates that were made in the same
+    /// second are not renewed in the same second.
+    fn jitter(&self) -> f64 {
+        let serial = self.live.as_ref().map_or("", |(_, c)| c.serial());
+        let mut hash: u32 = 0x811c_9dc5;
+        for byte in serial.bytes().chain(self.request.name.bytes()) {
+            hash = (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+        }
+        f64::from(hash) / f64::from(u32::MAX)
+    }
+
+    /// What is to be said of names that the live version lacks.
+    pub(super) fn missing(&self) -> Option<What> {
+        self.live.as_ref()?;
+        let is_missing = |i: &&Identifier| self.state.failing.get(i).is_some_and(|f| f.dropped);
+        let identifiers: Vec<_> = self.request.identifiers.iter().filter(is_missing).cloned().collect();
+        let kept = self.state.failing.get(identifiers.first()?)?;
+        Some(What::NameMissing {
+            retry_at: kept.attempts.retry_at.unwrap_or_default(),
+            last_error: kept.attempts.last_error.clone().unwrap_or_default(),
+            identifiers,
+        })
     }
 
     /// Why the live certificate does not serve the present wish.
     fn unfit(&self) -> Option<String> {
         let (_, certificate) = self.live.as_ref()?;
         let wanted = &self.request.identifiers;
+        // Names that were left out because they fail are tried again at their own pace.
+        let may_lack = self.request.partial != Partial::Never;
+        let is_dropped = |i: &&Identifier| may_lack && self.state.failing.get(i).is_some_and(|f| f.dropped);
         let set = |list: &[Identifier]| list.iter().cloned().collect::<BTreeSet<_>>();
+        let covered: Vec<_> = wanted.iter().filter(|i| !is_dropped(i)).cloned().collect();
         let ordered = &self.state.ordered_for;
-        if (!ordered.is_empty() && set(ordered) != set(wanted))
-            || !wanted.iter().all(|i| certificate.covers(i))
+        if (!ordered.is_empty() && set(ordered) != set(&covered))
+            || !covered.iter().all(|i| certificate.covers(i))
         {
             return Some("its names in the configuration have changed".to_owned());
         }
-        let issuer = self.issuer.name();
-        if let Some(other) = self.state.issuer.as_ref().filter(|kept| **kept != issuer) {
-            return Some(format!("it is from {other}, and {issuer} is configured"));
+        let is_one = |kept: &&String| self.issuers.iter().any(|issuer| issuer.name() == **kept);
+        if let Some(other) = self.state.issuer.as_ref().filter(|kept| !is_one(kept)) {
+            return Some(format!("it is from {other}, and {} is configured", self.issuers[0].name()));
         }
         if self.state.key_type.is_some_and(|kept| kept != self.request.key_type) {
             return Some("another key type is configured".to_owned());
@@ -139,13 +260,8 @@ impl Lineage {
 
     /// Whether the live version is the embedded CA's.
     fn is_untrusted(&self) -> bool {
-        let issuer = self.state.issuer.clone().unwrap_or_else(|| self.issuer.name());
+        let issuer = self.state.issuer.clone().unwrap_or_else(|| self.issuers[0].name());
         issuer == Issuer::Embedded.name()
-    }
-
-    /// Servers that have yet to take the live version and may be tried at `now`.
-    pub(super) fn due_deploys(&self, now: SystemTime) -> Vec<String> {
-        self.pending_deploys().filter(|(_, at)| at.is_none_or(|at| at <= now)).map(|(name, _)| name).collect()
     }
 
     pub(super) fn pending_deploys(&self) -> impl Iterator<Item = (String, Option<SystemTime>)> {
@@ -162,23 +278,50 @@ impl Lineage {
         })
     }
 
-    fn next_moment(&self, now: SystemTime) -> SystemTime {
-        let order = match self.decide(now) {
-            Decision::Order(_) => now,
-            Decision::Wait(at) | Decision::Held(at) => at,
+    pub(super) fn next_moment(&self, now: SystemTime) -> SystemTime {
+        let names = if self.live.is_some() && self.hold(now).is_none() {
+            names::next_retry(&self.request.identifiers, &self.state.failing, now)
+        } else {
+            None
         };
-        self.pending_deploys().map(|(_, at)| at.unwrap_or(now)).fold(order, SystemTime::min)
+        let deploys = self.pending_deploys().map(|(_, at)| at.unwrap_or(now));
+        deploys.chain(names).chain(self.next_ask()).fold(self.next_order(now), SystemTime::min)
     }
 
-    fn status(&self, name: &str, path: String, now: SystemTime) -> CertificateStatus {
+    fn status(
+        &self,
+        name: &str,
+        path: String,
+        config: &Config,
+        ledger: &Ledger,
+        now: SystemTime,
+    ) -> CertificateStatus {
         let (next, reason) = match self.decide(now) {
-            Decision::Order(reason) => (now, reason),
-            Decision::Wait(at) => (at, "renewal in time".to_owned()),
-            Decision::Held(at) => match self.state.attempts.failures {
-                1 => (at, "retry after a failure".to_owned()),
-                failures => (at, format!("retry after {failures} failures")),
-            },
+            Decision::Order(reason) => (now, reason.to_string()),
+            Decision::Wait { at, why } => (at, why.to_string()),
+            Decision::Held { at, why } => (at, why.to_string()),
         };
+        let issuer = &self.issuers[0];
+        let limits = Limits::of(issuer, &config.acme.limits);
+        let left = ledger.failures_left(&issuer.name(), &self.request.identifiers, &limits, now);
+        let remaining = self.validity().map(|(from, to)| {
+            let lifetime = to.duration_since(from).unwrap_or_default().as_secs_f64();
+            let left = match to.duration_since(now) {
+                Ok(left) => left.as_secs_f64(),
+                Err(over) => -over.duration().as_secs_f64(),
+            };
+            (left / 86_400.0, if lifetime > 0.0 { (left / lifetime).clamp(0.0, 1.0) } else { 0.0 })
+        });
+        let failing = self.request.identifiers.iter().filter_map(|identifier| {
+            let kept = self.state.failing.get(identifier)?;
+            Some(NameStatus {
+                identifier: identifier.clone(),
+                dropped: kept.dropped,
+                failures: kept.attempts.failures,
+                retry_at: kept.attempts.retry_at.filter(|_| kept.dropped),
+                last_error: kept.attempts.last_error.clone(),
+            })
+        });
         let live = self.live.as_ref();
         let certificate = live.map(|(_, c)| c);
         let version = live.map(|(v, _)| *v);
@@ -196,7 +339,7 @@ impl Lineage {
         CertificateStatus {
             name: name.to_owned(),
             identifiers: self.request.identifiers.clone(),
-            issuer: self.issuer.name(),
+            issuer: self.state.issuer.clone().unwrap_or_else(|| issuer.name()),
             untrusted: self.is_untrusted(),
             path,
             version,
@@ -206,6 +349,14 @@ impl Lineage {
             not_after: certificate.map(|c| stamp(c.not_after())),
             next: stamp(next),
             reason,
+            days_left: remaining.map(|(days, _)| days),
+            fraction_left: remaining.map(|(_, fraction)| fraction),
+            explanation_url: self
+                .information()
+                .and_then(|kept| kept.window.as_ref())
+                .and_then(|window| window.explanation_url.clone()),
+            failures_left: left.says,
+            failing: failing.collect(),
             failures: self.state.attempts.failures,
             last_error: self.state.attempts.last_error.clone(),
             deploys: deploys.collect(),

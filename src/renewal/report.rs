@@ -51,6 +51,57 @@ pub enum What {
         not_after: Timestamp,
         /// When it will be renewed.
         renews_at: Timestamp,
+        /// It takes the place of one that was there.
+        #[serde(default)]
+        renewal: bool,
+    },
+    /// The CA's limits, or what is kept of them in reserve, allow no order before that moment.
+    Limited {
+        /// The moment.
+        retry_at: Timestamp,
+        /// Which limit, and what may be done.
+        reason: String,
+    },
+    /// The CA itself said that nothing is to be asked of it before that moment.
+    IssuerPaused {
+        /// The issuer's name in the configuration.
+        issuer: String,
+        /// The moment.
+        until: Timestamp,
+        /// The CA's words.
+        reason: String,
+    },
+    /// The preflight found what would fail, so the CA was not asked.
+    Postponed {
+        /// What was found, what it means, what to do.
+        reason: String,
+        /// The next look.
+        retry_at: Timestamp,
+        /// The CA is asked then, whatever is found.
+        order_at: Timestamp,
+        /// There is a certificate from before, and it is served still.
+        still_served: bool,
+    },
+    /// The certificate was obtained without names that fail.
+    NameDropped {
+        /// The names.
+        identifiers: Vec<Identifier>,
+        /// Why, and when they are tried again.
+        reason: String,
+    },
+    /// Names that were left out are back in the certificate.
+    NameBack {
+        /// The names.
+        identifiers: Vec<Identifier>,
+    },
+    /// The certificate still lacks names that fail.
+    NameMissing {
+        /// The names.
+        identifiers: Vec<Identifier>,
+        /// When they are tried again.
+        retry_at: Timestamp,
+        /// What the last try failed with.
+        last_error: String,
     },
     /// An attempt failed; what was served before still is.
     Failed {
@@ -84,6 +135,16 @@ pub enum What {
         /// What the last try failed with.
         last_error: String,
     },
+    /// A rehearsal went the whole way.
+    Rehearsed {
+        /// What it went through.
+        passed: String,
+    },
+    /// A rehearsal did not.
+    RehearsalFailed {
+        /// What was seen and what to do.
+        error: String,
+    },
     /// Something that a person should know, though the work goes on.
     Warning(String),
 }
@@ -91,7 +152,15 @@ pub enum What {
 impl What {
     /// Whether a person must act or at least know.
     pub fn is_failure(&self) -> bool {
-        matches!(self, Self::Failed { .. } | Self::DeployFailed { .. })
+        matches!(
+            self,
+            Self::Failed { .. }
+                | Self::DeployFailed { .. }
+                | Self::Postponed { .. }
+                | Self::NameDropped { .. }
+                | Self::RehearsalFailed { .. }
+                | Self::NameMissing { .. }
+        )
     }
 }
 
@@ -117,6 +186,33 @@ impl fmt::Display for What {
                 let still = if *still_served { "; what was served before still is" } else { "" };
                 write!(f, "FAILED: {error}{still}; next attempt at {}", minute(*retry_at))
             }
+            Self::Limited { retry_at, reason } => {
+                write!(f, "not asked of the CA before {}: {reason}", minute(*retry_at))
+            }
+            Self::IssuerPaused { issuer, until, reason } => {
+                write!(f, "{issuer} wants nothing to be asked of it before {}: {reason}", minute(*until))
+            }
+            Self::Postponed { reason, retry_at, order_at, still_served } => {
+                let still = if *still_served { "; what was served before still is" } else { "" };
+                write!(
+                    f,
+                    "PUT OFF: the CA was not asked, because it would fail: {reason}{still}; next look at {}, and the CA is asked at {} whatever is found (`renew --skip-preflight` asks at once)",
+                    minute(*retry_at),
+                    minute(*order_at)
+                )
+            }
+            Self::NameDropped { identifiers, reason } => {
+                write!(f, "OBTAINED WITHOUT {}: {reason}", list(identifiers))
+            }
+            Self::NameBack { identifiers } => {
+                write!(f, "{} {} back in the certificate", list(identifiers), are(identifiers))
+            }
+            Self::NameMissing { identifiers, retry_at, last_error } => write!(
+                f,
+                "the certificate LACKS {}, tried again at {}; the last try: {last_error}",
+                list(identifiers),
+                minute(*retry_at)
+            ),
             Self::Deployed { service } => write!(f, "{service} took it"),
             Self::DeployFailed { service, error, retry_at } => {
                 write!(f, "FAILED: {service} did not take it: {error}; next attempt at {}", minute(*retry_at))
@@ -126,9 +222,15 @@ impl fmt::Display for What {
                 "{service} has not taken it yet and is asked again at {} (`--force` asks at once); the last try: {last_error}",
                 minute(*retry_at)
             ),
+            Self::Rehearsed { passed } => write!(f, "the rehearsal went well: {passed}"),
+            Self::RehearsalFailed { error } => write!(f, "THE REHEARSAL FAILED: {error}"),
             Self::Warning(text) => write!(f, "warning: {text}"),
         }
     }
+}
+
+fn are(identifiers: &[Identifier]) -> &'static str {
+    if identifiers.len() == 1 { "is" } else { "are" }
 }
 
 /// Names for a sentence, the first few of many.
@@ -174,12 +276,38 @@ pub struct CertificateStatus {
     pub next: Timestamp,
     /// Why then.
     pub reason: String,
+    /// Days until the live version ends, negative after that.
+    pub days_left: Option<f64>,
+    /// The part of its lifetime that is left, 1 to 0.
+    pub fraction_left: Option<f64>,
+    /// Where the CA explains the moment that it wants the renewal at.
+    pub explanation_url: Option<String>,
+    /// Attempts that may still fail at this CA, in words.
+    pub failures_left: String,
+    /// Names that fail, or that the live version lacks.
+    pub failing: Vec<NameStatus>,
     /// Failed attempts in a row.
     pub failures: u32,
     /// What the last one failed with.
     pub last_error: Option<String>,
     /// Servers that take it.
     pub deploys: Vec<DeployStatus>,
+}
+
+/// The state of a name that fails.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct NameStatus {
+    /// The name.
+    pub identifier: Identifier,
+    /// The live version was obtained without it.
+    pub dropped: bool,
+    /// Failed tries in a row.
+    pub failures: u32,
+    /// When it is tried again, where it was dropped.
+    pub retry_at: Option<Timestamp>,
+    /// What the last try failed with.
+    pub last_error: Option<String>,
 }
 
 /// The state of one server that takes a certificate.

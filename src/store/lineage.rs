@@ -25,6 +25,17 @@ pub struct LineageState {
     pub attempts: Attempts,
     /// The identifiers that those attempts were for: another wish starts afresh.
     pub attempted_for: Vec<Identifier>,
+    /// Identifiers that a CA has validated before.
+    pub validated: Vec<Identifier>,
+    /// The next attempt goes to the issuer's staging directory first, because the last one failed there
+    /// or in production.
+    pub staging_first: bool,
+    /// Identifiers that fail, and those that the live version lacks because they did.
+    pub failing: BTreeMap<Identifier, Failing>,
+    /// When the CA wants the live version renewed (RFC 9773).
+    pub renewal_information: Option<RenewalInformation>,
+    /// An order that is put off because the preflight found what would fail.
+    pub postponed: Option<Postponed>,
     /// What each server, by the name of its `[deploy.NAME]`, has taken. One whose version is not the
     /// live one has yet to take it.
     pub deployed: BTreeMap<String, Deployed>,
@@ -40,6 +51,60 @@ pub struct Attempts {
     pub retry_at: Option<Timestamp>,
     /// What the last one failed with.
     pub last_error: Option<String>,
+}
+
+/// An identifier that orders fail for.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Failing {
+    /// The live version was obtained without it.
+    pub dropped: bool,
+    /// Failures in a row, and when it is tried again.
+    pub attempts: Attempts,
+}
+
+/// What a CA said about the renewal of a certificate, and what was made of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RenewalInformation {
+    /// The serial number of the certificate that it is about, hex.
+    pub serial: String,
+    /// The window, once the CA has named one.
+    pub window: Option<SuggestedWindow>,
+    /// When the CA is asked again.
+    pub ask_at: Timestamp,
+    /// Asks in a row that failed.
+    pub failures: u32,
+}
+
+/// A suggested window (RFC 9773 section 4.2) and the moment chosen in it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SuggestedWindow {
+    /// Its start.
+    pub start: Timestamp,
+    /// Its end.
+    pub end: Timestamp,
+    /// The moment chosen in it, once.
+    pub chosen: Timestamp,
+    /// Where the CA explains it.
+    pub explanation_url: Option<String>,
+}
+
+/// An order that is put off.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Postponed {
+    /// Since when.
+    pub since: Timestamp,
+    /// How often it was looked at since.
+    pub looks: u32,
+    /// The next look.
+    pub look_at: Timestamp,
+    /// The CA is asked then, whatever is found.
+    pub order_at: Timestamp,
+    /// What was found the last time.
+    pub reason: String,
 }
 
 /// What a server has taken.

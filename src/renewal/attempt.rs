@@ -1,0 +1,417 @@
+//! One attempt to obtain a certificate: what the preflight, the ledger and the CAs say, in this order, and
+//! what is kept of it.
+
+use std::collections::BTreeSet;
+use std::time::SystemTime;
+
+use super::asking::{Kind, Refusal};
+use super::keeper::{Asked, Keeper, Outcome, rand_unit};
+use super::lineages::{Lineage, stamp};
+use super::names::{self, Chosen};
+use super::outlook::Outlook;
+use super::postponement;
+use super::report::{What, list};
+use super::schedule::{self, Reason};
+use crate::acme::Obtained;
+use crate::clock;
+use crate::config::{CertificateRequest, Issuer, Partial};
+use crate::hostname::Identifier;
+use crate::store::{Attempts, LineageState, Postponed, StoreError};
+
+/// Rounds of one attempt: with all names, and without those that failed in the first.
+const ROUNDS: usize = 2;
+
+/// What the last error of an attempt says that has not ended.
+const INTERRUPTED: &str = "wicketgate was stopped in the middle of the attempt";
+
+/// Why nothing was obtained.
+enum Stopped {
+    /// The preflight found what would fail.
+    Postponed(Postponed),
+    /// Names that were left out were looked at again, and would fail again.
+    StillFailing,
+    /// Asked for, and refused by a CA, the ledger, or this machine.
+    Refused(Refusal),
+}
+
+impl From<Refusal> for Stopped {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl Keeper {
+    /// One attempt: written down as a failure before the CA is asked, so that a crash in the middle of it
+    /// cannot become a storm, and struck out when it succeeds.
+    pub(super) async fn renew(
+        &self,
+        name: &str,
+        reason: Reason,
+        asked: Option<Asked>,
+        tell: &impl Fn(What),
+    ) -> Outcome {
+        let retried = match self.lineages.borrow().get(name) {
+            Some(lineage) => lineage.names_to_retry(clock::now()),
+            None => return Outcome::Well,
+        };
+        tell(What::Due(reason.to_string()));
+        let is_retry = reason == Reason::NamesRetried;
+        let begun = match self.begin_attempt(name, &retried, is_retry) {
+            Ok(begun) => begun,
+            Err(e) => {
+                // Nothing can be kept, so nothing is asked of the CA; only this process remembers.
+                let retry_at = stamp(clock::now() + schedule::retry_after(1, 0.0));
+                self.with_attempts(name, |attempts| attempts.retry_at = Some(retry_at));
+                tell(What::Failed { error: e.to_string(), retry_at, still_served: self.is_live(name) });
+                return Outcome::Failed;
+            }
+        };
+        let outcome = match self.attempt(name, &retried, asked.unwrap_or_default(), tell).await {
+            Ok(()) => {
+                begun.end();
+                Outcome::Well
+            }
+            Err(Stopped::Postponed(postponed)) => {
+                drop(begun);
+                self.note_postponed(name, postponed, tell);
+                Outcome::Failed
+            }
+            Err(Stopped::StillFailing) => {
+                begun.end();
+                Outcome::Well
+            }
+            Err(Stopped::Refused(Refusal { kind: Kind::Limited(until), text, .. })) => {
+                drop(begun);
+                tell(What::Limited { retry_at: stamp(until), reason: text.clone() });
+                if let Some(lineage) = self.lineages.borrow_mut().get_mut(name) {
+                    lineage.limited = Some((until, text));
+                }
+                Outcome::Later
+            }
+            Err(Stopped::Refused(refusal)) => {
+                let paused = matches!(refusal.kind, Kind::Paused(_));
+                self.note_refused(name, refusal, &retried, is_retry, tell);
+                begun.end();
+                if paused { Outcome::Later } else { Outcome::Failed }
+            }
+        };
+        if let Err(e) = self.save_state(name) {
+            tell(What::Warning(e.to_string()));
+        }
+        outcome
+    }
+
+    /// Counts an attempt as failed until it has ended. One that is made for names which were left out
+    /// counts for them alone.
+    fn begin_attempt<'a>(
+        &'a self,
+        name: &'a str,
+        retried: &BTreeSet<Identifier>,
+        is_retry: bool,
+    ) -> Result<Begun<'a>, StoreError> {
+        let (now, jitter) = (clock::now(), rand_unit());
+        let mut before = LineageState::default();
+        if let Some(lineage) = self.lineages.borrow_mut().get_mut(name) {
+            let state = &mut lineage.state;
+            before = state.clone();
+            for identifier in retried {
+                let kept = state.failing.entry(identifier.clone()).or_default();
+                let error = kept.attempts.last_error.clone();
+                names::failed(kept, error.as_deref().unwrap_or(INTERRUPTED), now, jitter);
+            }
+            if !is_retry {
+                if state.attempted_for != lineage.request.identifiers {
+                    state.attempts = Attempts::default();
+                    state.attempted_for.clone_from(&lineage.request.identifiers);
+                }
+                state.attempts.failures = state.attempts.failures.saturating_add(1);
+                state.attempts.last_error = Some(INTERRUPTED.to_owned());
+                let retry_at = lineage.retry_moment(now, jitter);
+                lineage.state.attempts.retry_at = Some(stamp(retry_at));
+            }
+        }
+        self.save_state(name).map(|()| Begun { keeper: self, name, before: Some(before) })
+    }
+
+    async fn attempt(
+        &self,
+        name: &str,
+        retried: &BTreeSet<Identifier>,
+        asked: Asked,
+        tell: &impl Fn(What),
+    ) -> Result<(), Stopped> {
+        let config = self.config();
+        let Some(request) = config.certificates.iter().find(|c| c.name == name) else { return Ok(()) };
+        self.may_ask_anyone(name, request, asked)?;
+        let door = self.door.open().await.map_err(|e| {
+            Refusal::local(format!("port 80 cannot be opened for the CA: {e}"))
+        })?;
+        let outlook = self.look(request, tell).await;
+        let mut chosen = self.choose(request, &outlook.condemned, retried);
+        if !retried.is_empty() && !self.brings_back(name, &chosen, retried) && !self.is_due(name, asked) {
+            self.note_still_failing(name, &outlook);
+            return Err(Stopped::StillFailing);
+        }
+        if !asked.skip_preflight && chosen.with.iter().any(|i| outlook.condemned.contains(i)) {
+            self.postpone(name, &outlook)?;
+            tell(What::Warning(format!(
+                "the CA is asked although the preflight found what would fail, because it cannot be put off any longer: {}",
+                outlook.text
+            )));
+        }
+        let mut round = 1;
+        let (obtained, issuer) = loop {
+            match self.obtain(name, request, &chosen, &outlook, asked, tell).await {
+                Ok(obtained) => break obtained,
+                Err(refusal) => {
+                    self.note_failing(name, &refusal, retried);
+                    let again = self.choose(request, &outlook.condemned, &BTreeSet::new());
+                    if round == ROUNDS || refusal.failures.is_empty() || again.with == chosen.with {
+                        return Err(refusal.into());
+                    }
+                    tell(What::Warning(format!("ordering again without {}: {}", list(&again.without), refusal.text)));
+                    chosen = again;
+                    round += 1;
+                }
+            }
+        };
+        drop(door);
+        self.take(name, request, &chosen, obtained, issuer, tell).map_err(|e| Refusal::local(e.to_string()).into())
+    }
+
+    fn choose(
+        &self,
+        request: &CertificateRequest,
+        condemned: &BTreeSet<Identifier>,
+        retried: &BTreeSet<Identifier>,
+    ) -> Chosen {
+        let lineages = self.lineages.borrow();
+        let Some(lineage) = lineages.get(&request.name) else {
+            return Chosen { with: request.identifiers.clone(), without: Vec::new() };
+        };
+        names::choose(
+            &request.identifiers,
+            &lineage.state.failing,
+            condemned,
+            retried,
+            request.partial,
+            lineage.is_emergency(clock::now()),
+        )
+    }
+
+    fn brings_back(&self, name: &str, chosen: &Chosen, retried: &BTreeSet<Identifier>) -> bool {
+        debug_assert!(!name.is_empty());
+        chosen.with.iter().any(|i| retried.contains(i))
+    }
+
+    /// Whether there is something to order besides names that were left out.
+    fn is_due(&self, name: &str, asked: Asked) -> bool {
+        asked.force
+            || self.lineages.borrow().get(name).is_some_and(|l| l.is_due_besides_names(clock::now()))
+    }
+
+    /// Puts the order off, unless it has been for long enough.
+    fn postpone(&self, name: &str, outlook: &Outlook) -> Result<(), Stopped> {
+        let lineages = self.lineages.borrow();
+        let Some(lineage) = lineages.get(name) else { return Ok(()) };
+        let (now, before) = (clock::now(), lineage.state.postponed.as_ref());
+        let (since, looks) = before.map_or((None, 0), |p| (Some(p.since.into()), p.looks));
+        match postponement::decide(since, looks, lineage.validity(), now, rand_unit()) {
+            postponement::Verdict::Order => Ok(()),
+            postponement::Verdict::Postpone { look_at, order_at } => Err(Stopped::Postponed(Postponed {
+                since: stamp(since.filter(|since| *since <= now).unwrap_or(now)),
+                looks: looks + 1,
+                look_at: stamp(look_at),
+                order_at: stamp(order_at),
+                reason: outlook.text.clone(),
+            })),
+        }
+    }
+
+    /// Stores what was obtained, and makes it visible.
+    fn take(
+        &self,
+        name: &str,
+        request: &CertificateRequest,
+        chosen: &Chosen,
+        obtained: Obtained,
+        issuer: Issuer,
+        tell: &impl Fn(What),
+    ) -> Result<(), StoreError> {
+        let certificate = obtained.certificate;
+        let version = self.store.save(name, &certificate)?;
+        let now = clock::now();
+        let mut told = Vec::new();
+        if let Some(lineage) = self.lineages.borrow_mut().get_mut(name) {
+            self.install(name, &certificate);
+            let renewal = lineage.live.is_some();
+            let (serial, not_after) = (certificate.serial().to_owned(), stamp(certificate.not_after()));
+            let identifiers = certificate.identifiers().to_vec();
+            lineage.live = Some((version, certificate));
+            let state = &mut lineage.state;
+            state.issuer = Some(issuer.name());
+            state.key_type = Some(request.key_type);
+            state.ordered_for.clone_from(&chosen.with);
+            state.obtained_at = Some(stamp(now));
+            state.attempts = Attempts::default();
+            state.staging_first = false;
+            state.postponed = None;
+            state.renewal_information = None;
+            for identifier in &chosen.with {
+                if !state.validated.contains(identifier) {
+                    state.validated.push(identifier.clone());
+                }
+            }
+            state.validated.retain(|i| request.identifiers.contains(i));
+            let is_back = |i: &&Identifier| state.failing.get(i).is_some_and(|f| f.dropped);
+            let back: Vec<_> = chosen.with.iter().filter(is_back).cloned().collect();
+            state.failing.retain(|i, _| chosen.without.contains(i));
+            let mut reasons = Vec::new();
+            for identifier in &chosen.without {
+                let kept = state.failing.entry(identifier.clone()).or_default();
+                if kept.attempts.retry_at.is_none_or(|at| SystemTime::from(at) <= now) {
+                    names::failed(kept, &kept.attempts.last_error.clone().unwrap_or_default(), now, rand_unit());
+                }
+                kept.dropped = true;
+                reasons.push(format!("{identifier}: {}", kept.attempts.last_error.as_deref().unwrap_or("it fails")));
+            }
+            lineage.limited = None;
+            let renews_at = stamp(lineage.next_order(now));
+            told.push(What::Obtained { version, serial, identifiers, not_after, renews_at, renewal });
+            if !back.is_empty() {
+                told.push(What::NameBack { identifiers: back });
+            }
+            if !chosen.without.is_empty() {
+                told.push(What::NameDropped {
+                    identifiers: chosen.without.clone(),
+                    reason: format!("{}; it is tried on, and taken back as soon as it works", reasons.join("; ")),
+                });
+            }
+        }
+        self.served.identifiers.store(std::sync::Arc::new(self.lineages.borrow().served()));
+        told.into_iter().for_each(tell);
+        Ok(())
+    }
+
+    fn note_postponed(&self, name: &str, postponed: Postponed, tell: &impl Fn(What)) {
+        tell(What::Postponed {
+            reason: postponed.reason.clone(),
+            retry_at: postponed.look_at,
+            order_at: postponed.order_at,
+            still_served: self.is_live(name),
+        });
+        if let Some(lineage) = self.lineages.borrow_mut().get_mut(name) {
+            lineage.state.postponed = Some(postponed);
+        }
+    }
+
+    fn note_refused(
+        &self,
+        name: &str,
+        refusal: Refusal,
+        retried: &BTreeSet<Identifier>,
+        is_retry: bool,
+        tell: &impl Fn(What),
+    ) {
+        let now = clock::now();
+        let Refusal { text: error, kind, .. } = refusal;
+        let mut retry_at = stamp(now);
+        if let Some(lineage) = self.lineages.borrow_mut().get_mut(name) {
+            lineage.state.postponed = None;
+            if is_retry {
+                let kept = retried.iter().filter_map(|i| lineage.state.failing.get(i));
+                retry_at = kept.filter_map(|f| f.attempts.retry_at).min().unwrap_or(retry_at);
+            } else {
+                lineage.state.staging_first |= matches!(kind, Kind::Names | Kind::Permanent | Kind::Transient);
+                let attempts = &mut lineage.state.attempts;
+                if let Kind::Paused(until) = kind {
+                    let until = stamp(until.min(now + schedule::LONGEST_WAIT));
+                    attempts.retry_at = attempts.retry_at.max(Some(until));
+                }
+                attempts.last_error = Some(error.clone());
+                retry_at = attempts.retry_at.unwrap_or(retry_at);
+            }
+        }
+        tell(What::Failed { error, retry_at, still_served: self.is_live(name) });
+    }
+
+    /// Counts a failure for each name that the CA did not validate or refuses; those that were retried
+    /// are counted already.
+    fn note_failing(&self, name: &str, refusal: &Refusal, retried: &BTreeSet<Identifier>) {
+        let now = clock::now();
+        if let Some(lineage) = self.lineages.borrow_mut().get_mut(name) {
+            for failure in &refusal.failures {
+                if !lineage.request.identifiers.contains(&failure.identifier) {
+                    continue;
+                }
+                let kept = lineage.state.failing.entry(failure.identifier.clone()).or_default();
+                if retried.contains(&failure.identifier) {
+                    kept.attempts.last_error = Some(failure.detail.clone());
+                } else {
+                    names::failed(kept, &failure.detail, now, rand_unit());
+                }
+            }
+            // A name that works again starts afresh.
+            let failed = |i: &Identifier| refusal.failures.iter().any(|f| f.identifier == *i);
+            if refusal.kind == Kind::Names {
+                lineage.state.failing.retain(|i, kept| kept.dropped || failed(i));
+            }
+        }
+    }
+
+    fn note_still_failing(&self, name: &str, outlook: &Outlook) {
+        if let Some(lineage) = self.lineages.borrow_mut().get_mut(name) {
+            for (identifier, sentence) in &outlook.sentences {
+                if let Some(kept) = lineage.state.failing.get_mut(identifier) {
+                    kept.attempts.last_error = Some(sentence.clone());
+                }
+            }
+        }
+    }
+}
+
+impl Lineage {
+    /// When an attempt that fails now is made again: in an emergency that lies ahead, names that fail may
+    /// be left out, so that moment is not slept through.
+    fn retry_moment(&self, now: SystemTime, jitter: f64) -> SystemTime {
+        let usual = now + schedule::retry_after(self.state.attempts.failures, jitter);
+        let emergency = self.validity().map(names::emergency_at).filter(|at| *at > now);
+        match emergency {
+            Some(at) if self.request.partial == Partial::Emergency && !self.state.failing.is_empty() => {
+                usual.min(at)
+            }
+            _ => usual,
+        }
+    }
+}
+
+/// An attempt under way. One that is given up because the program is told to stop does not count, nor one
+/// that never reached a CA.
+struct Begun<'a> {
+    keeper: &'a Keeper,
+    name: &'a str,
+    before: Option<LineageState>,
+}
+
+impl Begun<'_> {
+    /// The attempt has ended by itself, well or not.
+    fn end(mut self) {
+        self.before = None;
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        let Some(before) = self.before.take().filter(|_| !std::thread::panicking()) else { return };
+        if let Some(lineage) = self.keeper.lineages.borrow_mut().get_mut(self.name) {
+            lineage.state.attempts = before.attempts;
+            lineage.state.attempted_for = before.attempted_for;
+            for (identifier, kept) in before.failing {
+                lineage.state.failing.entry(identifier).or_default().attempts = kept.attempts;
+            }
+        }
+        if let Err(error) = self.keeper.save_state(self.name) {
+            tracing::warn!("{error}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Asking a CA when it wants a certificate renewed (RFC 9773), and keeping what it says.
+
+use super::keeper::{Keeper, rand_unit};
+use super::lineages::stamp;
+use super::report::What;
+use super::schedule;
+use crate::acme::{AcmeError, RenewalWindow};
+use crate::clock;
+use crate::config::Issuer;
+use crate::store::{RenewalInformation, SuggestedWindow};
+
+impl Keeper {
+    /// Asks about the live certificate where that is due, and fixes the moment of its renewal.
+    pub(super) async fn ask_renewal_information(&self, name: &str, tell: &impl Fn(What)) {
+        let config = self.config();
+        let about = {
+            let lineages = self.lineages.borrow();
+            let Some(lineage) = lineages.get(name) else { return };
+            if lineage.next_ask().is_none_or(|at| at > clock::now()) {
+                return;
+            }
+            let Some(issuer) = lineage.live_issuer() else { return };
+            let Some((_, certificate)) = lineage.live.clone() else { return };
+            (issuer, certificate)
+        };
+        let (issuer, certificate) = about;
+        let answer = match self.desk.session_at_hand(&config, &self.store, &issuer).await {
+            None => Ok(None),
+            Some(Err(e)) => Err(e.to_string()),
+            Some(Ok(session)) if !session.offers_renewal_info() => Ok(None),
+            Some(Ok(session)) => {
+                session.renewal_info(&certificate).await.map(Some).map_err(|e: AcmeError| e.to_string())
+            }
+        };
+        if let Err(reason) = &answer {
+            // The fraction of its lifetime and the backstop stand, so nobody need act.
+            tracing::debug!(certificate = name, issuer = issuer.name(), "no renewal information: {reason}");
+        }
+        let told = self.note_renewal_information(name, &issuer, certificate.serial(), answer);
+        told.into_iter().for_each(tell);
+        if let Err(e) = self.save_state(name) {
+            tell(What::Warning(e.to_string()));
+        }
+    }
+
+    fn note_renewal_information(
+        &self,
+        name: &str,
+        issuer: &Issuer,
+        serial: &str,
+        answer: Result<Option<RenewalWindow>, String>,
+    ) -> Option<What> {
+        let now = clock::now();
+        let mut lineages = self.lineages.borrow_mut();
+        let lineage = lineages.get_mut(name)?;
+        let lifetime = lineage.validity().map(|(from, to)| to.duration_since(from).unwrap_or_default())?;
+        let before = lineage.state.renewal_information.take().filter(|kept| kept.serial == serial);
+        let failures = match &answer {
+            Ok(_) => 0,
+            Err(_) => before.as_ref().map_or(0, |b| b.failures).saturating_add(1),
+        };
+        let kept_window = before.and_then(|b| b.window);
+        let (window, retry_after) = match answer {
+            Ok(Some(window)) => (Some(chosen(&window, kept_window.as_ref())), window.ask_again),
+            Ok(None) => (None, None),
+            // The CA is away or says nothing that makes sense: what it said before still holds.
+            Err(_) => (kept_window.clone(), None),
+        };
+        let ask_at = schedule::ask_again(now, retry_after, lifetime, failures, rand_unit());
+        let moved = kept_window.is_some() && window.as_ref().map(|w| w.chosen) != kept_window.map(|w| w.chosen);
+        let told = window.as_ref().filter(|_| moved).map(|window| {
+            let why = window.explanation_url.as_ref().map(|url| format!("; it explains why at {url}"));
+            What::Step(format!(
+                "{} has moved the renewal to {}{}",
+                issuer.name(),
+                super::report::minute(window.chosen),
+                why.unwrap_or_default()
+            ))
+        });
+        lineage.state.renewal_information = Some(RenewalInformation {
+            serial: serial.to_owned(),
+            window,
+            ask_at: stamp(ask_at),
+            failures,
+        });
+        told
+    }
+}
+
+/// The window with the moment chosen in it: once, and kept as long as the window stays the same.
+fn chosen(window: &RenewalWindow, kept: Option<&SuggestedWindow>) -> SuggestedWindow {
+    let before = kept.map(|kept| schedule::Window {
+        start: kept.start.into(),
+        end: kept.end.into(),
+        chosen: kept.chosen.into(),
+    });
+    let moment = schedule::keep_or_choose(before.as_ref(), window.start, window.end, rand_unit());
+    SuggestedWindow {
+        start: stamp(moment.start),
+        end: stamp(moment.end),
+        chosen: stamp(moment.chosen),
+        explanation_url: window.explanation_url.clone(),
+    }
+}

@@ -1,0 +1,159 @@
+//! A rehearsal: the whole path to a certificate with a CA that does not matter, nothing left behind.
+
+use std::rc::Rc;
+
+use super::asking::Refusal;
+use super::keeper::{Asked, Keeper, Outcome, UnknownNames};
+use super::names::Chosen;
+use super::report::{Event, What};
+use crate::config::{CertificateRequest, Issuer};
+use crate::store::{Store, StoreError};
+
+/// Why no rehearsal was begun.
+#[derive(Debug, thiserror::Error)]
+pub enum RehearsalRefused {
+    /// A name that there is not.
+    #[error(transparent)]
+    Names(#[from] UnknownNames),
+    /// There is no staging directory.
+    #[error(
+        "{issuer} has no staging directory that is known: leave out --staging to rehearse with the embedded CA, or name one in `acme.staging` where the issuer is configured by its URL"
+    )]
+    NoStaging {
+        /// The issuer's name in the configuration.
+        issuer: String,
+    },
+    /// The folder for what a rehearsal stores.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Keeper {
+    /// Takes the named certificates, or all, the whole way with the embedded CA or, on demand, with the
+    /// issuer's staging directory: preflight, order, proof, storage, and the reload of servers that have a
+    /// certificate already. Nothing that is served changes.
+    ///
+    /// # Errors
+    /// Nothing was begun.
+    pub async fn rehearse(
+        self: &Rc<Self>,
+        names: &[String],
+        staging: bool,
+        told: Rc<dyn Fn(&Event)>,
+    ) -> Result<Vec<Outcome>, RehearsalRefused> {
+        let chosen = self.chosen(names)?;
+        let _pass = self.pass.lock().await;
+        let config = self.config();
+        let issuer = if staging {
+            let of = &config.acme.issuer;
+            let own = matches!(of, Issuer::LetsEncryptStaging).then(|| of.clone());
+            config
+                .acme
+                .staging_of(of)
+                .or(own)
+                .ok_or_else(|| RehearsalRefused::NoStaging { issuer: of.name() })?
+        } else {
+            Issuer::Embedded
+        };
+        let is_own = issuer == config.acme.issuer;
+        let aside = Aside::new(&self.store)?;
+        let mut outcomes = Vec::new();
+        for request in config.certificates.iter().filter(|c| chosen.contains(&c.name)) {
+            let tell = |what: What| told(&Event { certificate: request.name.clone(), what });
+            outcomes.push(match self.rehearse_one(request, &issuer, &aside, &tell).await {
+                Ok(passed) => {
+                    tell(What::Rehearsed { passed });
+                    Outcome::Well
+                }
+                Err(refusal) => {
+                    tell(What::RehearsalFailed { error: refusal.text });
+                    Outcome::Failed
+                }
+            });
+        }
+        self.door.shut().await;
+        if !is_own {
+            self.desk.dismiss(&issuer).await;
+        }
+        Ok(outcomes)
+    }
+
+    async fn rehearse_one(
+        &self,
+        request: &CertificateRequest,
+        issuer: &Issuer,
+        aside: &Aside,
+        tell: &impl Fn(What),
+    ) -> Result<String, Refusal> {
+        let name = request.name.as_str();
+        let config = self.config();
+        tell(What::Step(format!("rehearsing with {}", issuer.name())));
+        let door = self
+            .door
+            .open()
+            .await
+            .map_err(|e| Refusal::local(format!("port 80 cannot be opened for the CA: {e}")))?;
+        let outlook = self.look(request, tell).await;
+        if !outlook.condemned.is_empty() {
+            let text = format!("{} would refuse: {}", config.acme.issuer.name(), outlook.text);
+            return Err(Refusal::local(text));
+        }
+        let everything = Chosen { with: request.identifiers.clone(), without: Vec::new() };
+        let obtained =
+            self.ask_for(issuer, name, request, &everything, &outlook, Asked::default(), tell).await?;
+        drop(door);
+        let local = |e: StoreError| Refusal::local(e.to_string());
+        aside.store.save(name, &obtained.certificate).map_err(local)?;
+        let stored = aside.store.current(name).map_err(local)?;
+        if stored.is_none_or(|(_, stored)| stored.serial() != obtained.certificate.serial()) {
+            return Err(Refusal::local("what was stored is not what is read back".to_owned()));
+        }
+        tell(What::Step("the certificate is whole, and was stored and read back".to_owned()));
+        let mut passed = "obtained and stored".to_owned();
+        for service in &request.deploy {
+            if !self.is_live(name) {
+                passed.push_str(&format!("; {service} is not reloaded, it has no certificate to take yet"));
+                continue;
+            }
+            self.helper
+                .reload(&config, service, name)
+                .await
+                .map_err(|e| Refusal::local(format!("{service} did not reload: {e}")))?;
+            tell(What::Step(format!("{service} reloaded what it has")));
+            passed.push_str(&format!("; {service} reloads"));
+        }
+        Ok(passed)
+    }
+}
+
+/// Where a rehearsal stores: a folder in the state directory, so that its rights and its disk are tried
+/// too. Gone when it is dropped; one that a crash has left is swept away by the next rehearsal.
+struct Aside {
+    store: Store,
+    within: std::path::PathBuf,
+}
+
+impl Aside {
+    fn new(state: &Store) -> Result<Self, StoreError> {
+        let within = state.path().join("rehearsal");
+        sweep(&within)?;
+        Ok(Self { store: Store::open(&within)?, within })
+    }
+}
+
+fn sweep(folder: &std::path::Path) -> Result<(), StoreError> {
+    match std::fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(StoreError::Io { action: "remove", path: folder.to_owned(), source: e })
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        if let Err(error) = sweep(&self.within) {
+            tracing::warn!("what a rehearsal stored stays: {error}");
+        }
+    }
+}
