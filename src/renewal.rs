@@ -1,7 +1,7 @@
 //! Certificates, from due to served: the only place that orders them.
 //!
 //! [`Lineages`] knows what is stored and what follows from it; [`Keeper`] acts on it, one pass at a
-//! time; [`schedule`] decides, pure. Everything that happens is told as an [`Event`].
+//! time; [`schedule`] and [`ledger`] decide, pure. Everything that happens is told as an [`Event`].
 
 mod asking;
 mod attempt;

@@ -11,13 +11,17 @@
 //!   lock                           flock; holds the owner's pid
 //!   accounts/<issuer>/account.json 0600
 //!   embedded-ca/root.pem           roots of the embedded CA
+//!   ledger.json                    what has been asked of each CA
 //!   lineages/<name>/state.json     attempts, and what servers have taken
 //!   lineages/<name>/versions/0007/ cert.pem chain.pem fullchain.pem privkey.pem combined.pem
 //!   live/<name> → ../lineages/<name>/versions/0007
 //! ```
 
+mod aside;
 mod folder;
+mod ledger;
 mod lineage;
+mod permanence;
 
 use std::fs;
 use std::io;
@@ -27,9 +31,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 
 use folder::{Access, Folder, Owner};
+pub use ledger::{BucketKey, BucketKind, BucketRow, LedgerFile, PendingRow, Span, WaitRow};
 pub use lineage::{
     Attempts, Deployed, Failing, LineageState, Postponed, RenewalInformation, SuggestedWindow,
 };
+pub use permanence::Permanence;
 
 use crate::certificate::Certificate;
 
@@ -47,6 +53,8 @@ const MAX_FILE: u64 = 1 << 20;
 pub struct Store {
     root: Folder,
     path: PathBuf,
+    /// It was made just now.
+    is_new: bool,
 }
 
 /// The right to write, as long as it lives.
@@ -124,6 +132,16 @@ fn remedy(source: &io::Error) -> &'static str {
     }
 }
 
+/// A file that holds what no program writes is damaged; one that the system does not hand out is not.
+fn damaged_if_unreadable(error: StoreError, remedy: &'static str) -> StoreError {
+    match error {
+        StoreError::Io { path, source, .. } if source.kind() == io::ErrorKind::InvalidData => {
+            StoreError::Damaged { path, reason: source.to_string(), remedy }
+        }
+        other => other,
+    }
+}
+
 /// A version number of a lineage: 1, 2, 3 …
 pub type Version = u32;
 
@@ -135,13 +153,15 @@ impl Store {
     /// It belongs to somebody else, is open to others, or cannot be reached.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let us = rustix::process::geteuid().as_raw();
+        let mut is_new = false;
         if let Err(e) = fs::symlink_metadata(path) {
             if e.kind() != io::ErrorKind::NotFound {
                 return Err(StoreError::Io { action: "open", path: path.to_owned(), source: e });
             }
             create(path, us)?;
+            is_new = true;
         }
-        Self::open_existing(path)
+        Ok(Self { is_new, ..Self::open_existing(path)? })
     }
 
     /// Opens the state directory if there is one, for reading what another process keeps there.
@@ -163,7 +183,7 @@ impl Store {
             group_reads: mode & 0o050 == 0o050,
             owner: (us == 0).then(|| Owner { uid: meta.uid(), gid: meta.gid() }),
         });
-        Ok(Self { root, path: path.to_owned() })
+        Ok(Self { root, path: path.to_owned(), is_new: false })
     }
 
     /// Takes the lock, or says who holds it.
@@ -243,11 +263,13 @@ impl Store {
     /// The file is damaged or cannot be read.
     pub fn lineage_state(&self, name: &str) -> Result<LineageState, StoreError> {
         let Some(folder) = self.existing_lineage(name)? else { return Ok(LineageState::default()) };
-        let Some(text) = folder.read("state.json", MAX_FILE)? else { return Ok(LineageState::default()) };
+        let remedy = "remove it: only the times of past attempts are lost";
+        let text = folder.read("state.json", MAX_FILE).map_err(|e| damaged_if_unreadable(e, remedy))?;
+        let Some(text) = text else { return Ok(LineageState::default()) };
         serde_json::from_str(&text).map_err(|e| StoreError::Damaged {
             path: self.path.join("lineages").join(name).join("state.json"),
             reason: e.to_string(),
-            remedy: "remove it: only the times of past attempts are lost",
+            remedy,
         })
     }
 

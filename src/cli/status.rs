@@ -10,7 +10,7 @@ use crate::admin::StatusReport;
 use crate::admin::client::Client;
 use crate::clock;
 use crate::config::Config;
-use crate::renewal::{Lineages, ledger};
+use crate::renewal::{Lineages, stored_ledger};
 use crate::store::Store;
 use crate::words::rough;
 
@@ -63,7 +63,7 @@ fn from_disk(config: &Config) -> Result<StatusReport, Failure> {
     };
     let now = clock::now();
     let (lineages, told) = Lineages::load(config, store.as_ref(), false);
-    let (ledger, damaged) = ledger::load(store.as_ref(), now, false);
+    let (ledger, damaged) = stored_ledger(store.as_ref(), now, false);
     for sentence in told.into_iter().chain(damaged) {
         output::complain(&sentence);
     }

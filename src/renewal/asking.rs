@@ -1,22 +1,28 @@
 //! Asking CAs for a certificate: the ledger before each of them, staging first where it pays, the
 //! fallback issuers in their order.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use super::explanation;
 use super::issuer::IssuerError;
 use super::keeper::{Asked, Keeper};
-use super::ledger::{Ask, Limits, Scope, Settlement};
+use super::ledger::{Ask, Happened, Limits, Scope};
 use super::lineages::stamp;
 use super::names::Chosen;
 use super::outlook::Outlook;
 use super::report::{What, minute};
 use super::schedule;
-use crate::acme::{AcmeError, NameFailure, Obtained, OrderRequest, Step, Verdict};
+use crate::acme::{AcmeError, CertificateId, NameFailure, OrderRequest, Step, Verdict};
+use crate::certificate::Certificate;
 use crate::clock;
 use crate::config::{CertificateRequest, Config, Issuer};
 use crate::hostname::Identifier;
+
+/// The ledger's name for the account: there is one at each issuer, and who makes a new one after the CA
+/// has forgotten it is not better off for it.
+pub(super) const ACCOUNT: &str = "";
 
 /// Vantage points that Let's Encrypt validates from, as far as is known.
 const VANTAGE_POINTS: usize = 5;
@@ -83,8 +89,7 @@ impl Keeper {
         let is_urgent = self.lineages.borrow().get(name).is_none_or(|l| l.is_urgent(clock::now()));
         let mut first = None;
         for issuer in config.acme.issuers() {
-            let ask = self.ask(name, issuer, &request.identifiers, asked.force, false);
-            match self.allowed(&config, issuer, &ask) {
+            match self.allowed(&config, issuer, &self.ask(name, issuer, &issuer.name(), &request.identifiers, asked, false)) {
                 Ok(()) => return Ok(()),
                 Err(refusal) if refusal.passes_on(is_urgent) => first = first.or(Some(refusal)),
                 Err(refusal) => return Err(first.unwrap_or(refusal)),
@@ -102,7 +107,7 @@ impl Keeper {
         outlook: &Outlook,
         asked: Asked,
         tell: &impl Fn(What),
-    ) -> Result<(Obtained, Issuer), Refusal> {
+    ) -> Result<(Certificate, Issuer), Refusal> {
         let config = self.config();
         let is_urgent = self.lineages.borrow().get(name).is_none_or(|l| l.is_urgent(clock::now()));
         let mut issuers = config.acme.issuers().peekable();
@@ -141,7 +146,7 @@ impl Keeper {
         outlook: &Outlook,
         asked: Asked,
         tell: &impl Fn(What),
-    ) -> Result<Obtained, Refusal> {
+    ) -> Result<Certificate, Refusal> {
         let config = self.config();
         if let Some(staging) = config.acme.staging_of(issuer)
             && self.wants_staging(name, chosen, outlook)
@@ -186,38 +191,31 @@ impl Keeper {
         outlook: &Outlook,
         asked: Asked,
         tell: &impl Fn(What),
-    ) -> Result<Obtained, Refusal> {
+    ) -> Result<Certificate, Refusal> {
         let config = self.config();
         let needs_account = self.desk.needs_account(&self.store, issuer).await;
-        let ask = self.ask(name, issuer, &chosen.with, asked.force, needs_account);
-        self.allowed(&config, issuer, &ask)?;
+        let issuer_name = issuer.name();
         let limits = Limits::of(issuer, &config.acme.limits);
-        let charge = self.ledger.borrow_mut().begin(&ask, &limits, clock::now());
+        let ask = self.ask(name, issuer, &issuer_name, &chosen.with, asked, needs_account);
+        let begun = self.ledger.borrow_mut().begin(&ask, &limits, clock::now());
+        let charge = begun.map_err(limited)?;
         self.save_ledger().map_err(|e| Refusal::local(e.to_string()))?;
 
-        let mut settlement = Settlement::default();
-        let result = self.order(issuer, name, request, chosen, &mut settlement, tell).await;
+        let mut happened = Happened::default();
+        let result = self.order(issuer, name, request, chosen, needs_account, &mut happened, tell).await;
         let now = clock::now();
         let refusal = match &result {
             Ok(_) => None,
             Err(e) => Some(self.refusal(issuer, e, outlook, now)),
         };
-        if let Some(refusal) = &refusal {
-            let failed = refusal.failures.iter().filter(|f| f.authorization_failed);
-            settlement.failed = failed.map(|f| f.identifier.clone()).collect();
-        }
         {
             let mut ledger = self.ledger.borrow_mut();
-            ledger.settle(charge, &settlement, now);
-            if let Err(AskError::Acme(e)) = &result
+            ledger.settle(charge, &happened, now);
+            if let Err(AskError::Acme(e) | AskError::Issuer(IssuerError::Acme(e))) = &result
                 && let Verdict::RateLimited { until: Some(until), whole_issuer } = e.verdict()
             {
-                let scope = if whole_issuer {
-                    Scope::Issuer
-                } else {
-                    Scope::Identifiers(chosen.with.iter().cloned().collect())
-                };
-                ledger.block(&ask.issuer, scope, until, now);
+                let scope = if whole_issuer { Scope::Issuer } else { Scope::Identifiers(&chosen.with) };
+                ledger.blocked(&issuer_name, scope, until, now);
             }
         }
         if let Err(e) = self.save_ledger() {
@@ -233,22 +231,23 @@ impl Keeper {
         }
     }
 
-    /// One order; notes in `settlement` what of it the CA counts.
+    /// One order; notes in `happened` what of it the CA counts.
+    #[expect(clippy::too_many_arguments)]
     async fn order(
         &self,
         issuer: &Issuer,
         name: &str,
         request: &CertificateRequest,
         chosen: &Chosen,
-        settlement: &mut Settlement,
+        needs_account: bool,
+        happened: &mut Happened,
         tell: &impl Fn(What),
-    ) -> Result<Obtained, AskError> {
+    ) -> Result<Certificate, AskError> {
         let config = self.config();
         let replaces = {
             let lineages = self.lineages.borrow();
-            let lineage = lineages.get(name);
-            let same_issuer = lineage.is_some_and(|l| l.state.issuer.as_ref() == Some(&issuer.name()));
-            lineage.filter(|_| same_issuer).and_then(|l| l.live.as_ref()).and_then(|(_, c)| crate::acme::replaces(c))
+            let lineage = lineages.get(name).filter(|l| l.is_from(issuer));
+            lineage.and_then(|l| l.live.as_ref()).and_then(|(_, c)| CertificateId::of(c))
         };
         let order = OrderRequest {
             identifiers: chosen.with.clone(),
@@ -256,7 +255,14 @@ impl Keeper {
             profile: request.profile.clone(),
             replaces,
         };
+        let validated = Cell::new(false);
+        let ordered = Cell::new(None);
         let steps = |step: Step| {
+            match step {
+                Step::Ordered { replaces, .. } => ordered.set(Some(replaces)),
+                Step::Validated => validated.set(true),
+                _ => {}
+            }
             tell(match step {
                 Step::ProfileNotOffered { .. } | Step::ProfileRefused { .. } | Step::ReplacesRefused { .. } => {
                     What::Warning(step.to_string())
@@ -264,60 +270,64 @@ impl Keeper {
                 _ => What::Step(step.to_string()),
             });
         };
-        settlement.asked = true;
+        happened.asked = true;
         let mut session = self.desk.session(&config, &self.store, issuer).await?;
-        let obtained = match session.obtain(&order, &self.table, &steps).await {
-            Err(e) if e.verdict() == Verdict::AccountGone => {
-                session = self.desk.replace_account(&config, &self.store, issuer).await?;
-                session.obtain(&order, &self.table, &steps).await?
+        happened.account_made = needs_account;
+        let mut obtained = session.obtain(&order, &self.table, &steps).await;
+        if obtained.as_ref().is_err_and(|e| e.verdict() == Verdict::AccountGone) {
+            session = self.desk.replace_account(&config, &self.store, issuer).await?;
+            happened.account_made = true;
+            obtained = session.obtain(&order, &self.table, &steps).await;
+        }
+        happened.ordered = ordered.get().is_some();
+        happened.exempt = ordered.get() == Some(true);
+        happened.obtained = obtained.is_ok();
+        if let Err(e) = &obtained {
+            let failed = e.failures().iter().filter(|f| f.authorization_failed);
+            happened.failed = failed.map(|f| f.identifier.clone()).collect();
+            if happened.ordered && !validated.get() && happened.failed.is_empty() {
+                // The CA was not heard to the end: each of them may have failed.
+                happened.failed.clone_from(&chosen.with);
             }
-            obtained => obtained?,
-        };
-        settlement.obtained = true;
-        settlement.exempt = obtained.replaced;
-        Ok(obtained)
+        }
+        Ok(obtained?)
     }
 
-    fn ask(
+    fn ask<'a>(
         &self,
         name: &str,
         issuer: &Issuer,
-        identifiers: &[Identifier],
-        force: bool,
+        issuer_name: &'a str,
+        identifiers: &'a [Identifier],
+        asked: Asked,
         needs_account: bool,
-    ) -> Ask {
+    ) -> Ask<'a> {
         let lineages = self.lineages.borrow();
-        let lineage = lineages.get(name);
-        let set: BTreeSet<_> = identifiers.iter().cloned().collect();
-        let is_from_it = lineage.is_some_and(|l| l.state.issuer.as_ref() == Some(&issuer.name()));
-        let is_renewal = is_from_it
-            && lineage.is_some_and(|l| {
-                l.live.is_some() && l.state.ordered_for.iter().cloned().collect::<BTreeSet<_>>() == set
-            });
-        let by_renewal_information = is_renewal
-            && lineage.is_some_and(|l| l.window().is_some_and(|w| w.start <= clock::now()));
+        let before = lineages.get(name).filter(|l| l.live.is_some() && l.is_from(issuer));
+        let set = |list: &[Identifier]| list.iter().cloned().collect::<BTreeSet<_>>();
+        let is_renewal = before.is_some_and(|l| set(&l.state.ordered_for) == set(identifiers));
+        let has_begun = |w: schedule::Window| w.start <= clock::now();
         Ask {
-            issuer: issuer.name(),
-            identifiers: set,
-            force,
+            issuer: issuer_name,
+            account: ACCOUNT,
+            identifiers,
+            force: asked.force,
             is_renewal,
-            by_renewal_information,
+            by_renewal_information: is_renewal && before.and_then(|l| l.window()).is_some_and(has_begun),
             needs_account,
         }
     }
 
-    fn allowed(&self, config: &Config, issuer: &Issuer, ask: &Ask) -> Result<(), Refusal> {
+    fn allowed(&self, config: &Config, issuer: &Issuer, ask: &Ask<'_>) -> Result<(), Refusal> {
         let limits = Limits::of(issuer, &config.acme.limits);
-        self.ledger.borrow().allows(ask, &limits, clock::now()).map_err(|refused| Refusal {
-            text: refused.says,
-            kind: Kind::Limited(refused.until),
-            failures: Vec::new(),
-        })
+        self.ledger.borrow_mut().allows(ask, &limits, clock::now()).map_err(limited)
     }
 
     pub(super) fn save_ledger(&self) -> Result<(), crate::store::StoreError> {
-        let file = self.ledger.borrow_mut().to_file(clock::now());
-        self.store.save_ledger(&file)
+        let file = self.ledger.borrow().file(clock::now());
+        self.store.save_ledger(&file)?;
+        self.ledger.borrow_mut().saved();
+        Ok(())
     }
 
     fn refusal(&self, issuer: &Issuer, error: &AskError, outlook: &Outlook, now: SystemTime) -> Refusal {
@@ -345,6 +355,10 @@ impl Keeper {
         };
         Refusal { text, kind, failures }
     }
+}
+
+fn limited(refused: super::ledger::Refusal) -> Refusal {
+    Refusal { text: refused.says, kind: Kind::Limited(refused.until), failures: Vec::new() }
 }
 
 /// Why an order gave nothing.

@@ -12,7 +12,7 @@ use super::outlook::Outlook;
 use super::postponement;
 use super::report::{What, list};
 use super::schedule::{self, Reason};
-use crate::acme::Obtained;
+use crate::certificate::Certificate;
 use crate::clock;
 use crate::config::{CertificateRequest, Issuer, Partial};
 use crate::hostname::Identifier;
@@ -234,11 +234,10 @@ impl Keeper {
         name: &str,
         request: &CertificateRequest,
         chosen: &Chosen,
-        obtained: Obtained,
+        certificate: Certificate,
         issuer: Issuer,
         tell: &impl Fn(What),
     ) -> Result<(), StoreError> {
-        let certificate = obtained.certificate;
         let version = self.store.save(name, &certificate)?;
         let now = clock::now();
         let mut told = Vec::new();

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use super::door::Door;
 use super::issuer::Desk;
+use super::kept;
 use super::ledger::Ledger;
 use super::lineages::{Lineages, stamp};
 use super::report::{CertificateStatus, Event, What};
@@ -97,7 +98,7 @@ impl Keeper {
         helper: Helper,
     ) -> (Rc<Self>, Vec<String>) {
         let (lineages, mut told) = Lineages::load(&config, Some(&store), true);
-        let (ledger, sentence) = super::ledger::load(Some(&store), clock::now(), true);
+        let (ledger, sentence) = kept::ledger(Some(&store), clock::now(), true);
         told.extend(sentence);
         let keeper = Self {
             config: RefCell::new(config),

@@ -5,12 +5,15 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 
+use super::kept;
+use super::asking::ACCOUNT;
 use super::ledger::{Ledger, Limits};
 use super::names;
 use super::postponement;
 use super::report::{CertificateStatus, DeployStatus, NameStatus, What};
 use super::schedule::{self, Decision, HeldBecause, Hold, Known, Window};
 use crate::certificate::Certificate;
+use crate::clock;
 use crate::config::{CertificateRequest, Config, Issuer, Partial};
 use crate::hostname::Identifier;
 use crate::store::{LineageState, RenewalInformation, Store, Version};
@@ -41,10 +44,9 @@ impl Lineages {
             let name = request.name.as_str();
             let (mut state, mut live) = (LineageState::default(), None);
             if let Some(store) = store {
-                state = store.lineage_state(name).unwrap_or_else(|e| {
-                    told.push(e.to_string());
-                    LineageState::default()
-                });
+                let (kept, sentence) = kept::lineage_state(store, request, clock::now(), mend);
+                state = kept;
+                told.extend(sentence);
                 live = store.current(name).unwrap_or_else(|e| {
                     told.push(e.to_string());
                     let mended = mend && matches!(store.fall_back(name), Ok(Some(_)));
@@ -203,6 +205,11 @@ impl Lineage {
         Some(self.information().map_or(certificate.not_before(), |kept| kept.ask_at.into()))
     }
 
+    /// Whether that issuer signed the live version.
+    pub(super) fn is_from(&self, issuer: &Issuer) -> bool {
+        self.state.issuer.as_ref() == Some(&issuer.name())
+    }
+
     /// The configured issuer that signed the live version.
     pub(super) fn live_issuer(&self) -> Option<Issuer> {
         let issuer = self.state.issuer.as_ref()?;
@@ -303,7 +310,7 @@ impl Lineage {
         };
         let issuer = &self.issuers[0];
         let limits = Limits::of(issuer, &config.acme.limits);
-        let left = ledger.failures_left(&issuer.name(), &self.request.identifiers, &limits, now);
+        let left = ledger.failures_left(&issuer.name(), ACCOUNT, &self.request.identifiers, &limits, now);
         let remaining = self.validity().map(|(from, to)| {
             let lifetime = to.duration_since(from).unwrap_or_default().as_secs_f64();
             let left = match to.duration_since(now) {

@@ -103,9 +103,9 @@ impl Keeper {
             self.ask_for(issuer, name, request, &everything, &outlook, Asked::default(), tell).await?;
         drop(door);
         let local = |e: StoreError| Refusal::local(e.to_string());
-        aside.store.save(name, &obtained.certificate).map_err(local)?;
+        aside.store.save(name, &obtained).map_err(local)?;
         let stored = aside.store.current(name).map_err(local)?;
-        if stored.is_none_or(|(_, stored)| stored.serial() != obtained.certificate.serial()) {
+        if stored.is_none_or(|(_, stored)| stored.serial() != obtained.serial()) {
             return Err(Refusal::local("what was stored is not what is read back".to_owned()));
         }
         tell(What::Step("the certificate is whole, and was stored and read back".to_owned()));

@@ -60,6 +60,13 @@ impl Folder {
         file.metadata().map_err(|e| self.failed("examine", "", e))
     }
 
+    /// The magic number of the file system that it is on (statfs(2)).
+    pub(super) fn file_system(&self) -> Result<u32, StoreError> {
+        let found = rustix::fs::fstatfs(&self.fd).map_err(|e| self.failed("examine", "", e.into()))?;
+        // The field is wider on some machines than on others; the numbers have 32 bits on all of them.
+        Ok(found.f_type as u32)
+    }
+
     /// An error about a name in this folder.
     pub(super) fn failed(&self, action: &'static str, name: &str, source: io::Error) -> StoreError {
         let path = if name.is_empty() { self.path.clone() } else { self.path.join(name) };
@@ -166,7 +173,7 @@ impl Folder {
         rustix::fs::fsync(&self.fd).map_err(|e| self.failed("sync", "", e.into()))
     }
 
-    fn unlink(&self, name: &str) -> Result<(), StoreError> {
+    pub(super) fn unlink(&self, name: &str) -> Result<(), StoreError> {
         match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
             Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
             Err(e) => Err(self.failed("remove", name, e.into())),
@@ -196,13 +203,13 @@ impl Folder {
         };
         let stat = rustix::fs::fstat(&fd).map_err(|e| self.failed("examine", name, e.into()))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(self.failed("read", name, io::Error::other("it is not a regular file")));
+            return Err(self.failed("read", name, invalid("it is not a regular file".to_owned())));
         }
         let mut text = String::new();
         let read = File::from(fd).take(limit + 1).read_to_string(&mut text);
         match read {
             Ok(n) if n as u64 > limit => {
-                Err(self.failed("read", name, io::Error::other(format!("it is larger than {limit} bytes"))))
+                Err(self.failed("read", name, invalid(format!("it is larger than {limit} bytes"))))
             }
             Ok(_) => Ok(Some(text)),
             Err(e) => Err(self.failed("read", name, e)),
@@ -245,6 +252,10 @@ impl Folder {
         };
         list().map_err(|e| self.failed("list", "", e))
     }
+}
+
+fn invalid(reason: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason)
 }
 
 /// A view of a folder whose new children no group may read.

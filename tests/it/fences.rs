@@ -20,7 +20,16 @@ const LEVELS: &[&[&str]] = &[
 const COMPOSERS: &[&str] = &["cli", "daemon", "lib", "main"];
 
 /// Files that decide and do nothing else.
-const PURE: &[&str] = &["gate/reply.rs", "front/headers.rs", "renewal/schedule.rs"];
+const PURE: &[&str] = &[
+    "gate/reply.rs",
+    "front/headers.rs",
+    "renewal/schedule.rs",
+    "renewal/ledger.rs",
+    "renewal/ledger/charge.rs",
+    "renewal/ledger/file.rs",
+    "renewal/ledger/limits.rs",
+    "renewal/ledger/words.rs",
+];
 
 fn source(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(path)
