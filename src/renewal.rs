@@ -11,6 +11,7 @@ mod explanation;
 mod information;
 mod issuer;
 mod keeper;
+mod kept;
 pub mod ledger;
 mod lineages;
 pub mod names;
@@ -22,6 +23,7 @@ pub mod schedule;
 
 pub use door::Door;
 pub use issuer::IssuerError;
+pub use kept::ledger as stored_ledger;
 pub use keeper::{Asked, Keeper, Outcome, Served, UnknownNames};
 pub use lineages::Lineages;
 pub use rehearse::RehearsalRefused;
