@@ -19,6 +19,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use super::caa;
 use super::evidence::Dns;
 use super::sighting::Sighting;
 use crate::hostname::Identifier;
@@ -57,6 +58,17 @@ pub enum Certainty {
     Certain,
 }
 
+/// From where a CA comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// It is one of the world's, out there: it reaches no private address.
+    World,
+    /// It may be one of this network: it reaches private addresses, and loopback not.
+    Network,
+    /// It is on this machine.
+    Machine,
+}
+
 /// What is known besides the evidence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Surroundings {
@@ -64,8 +76,8 @@ pub struct Surroundings {
     pub gate: Vec<SocketAddr>,
     /// The gate cannot listen there: another program does.
     pub taken: bool,
-    /// The CA is one of the world's, out there: it reaches no private address.
-    pub world: bool,
+    /// From where the CA comes.
+    pub reach: Reach,
     /// The CA is the embedded one: it comes to the gate itself.
     pub direct: bool,
 }
@@ -77,6 +89,8 @@ pub struct Subject<'a> {
     pub identifier: &'a Identifier,
     /// What name servers say; `None` for an address, and where the CA asks none.
     pub dns: Option<&'a Dns>,
+    /// What CAA records are asked.
+    pub caa: caa::Question<'a>,
     /// Every address that was asked.
     pub sightings: &'a [Sighting],
     /// Addresses that were left out because there are too many.
@@ -90,11 +104,11 @@ pub struct Subject<'a> {
 pub fn diagnose(subject: &Subject<'_>, surroundings: &Surroundings) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(dns) = subject.dns {
-        findings.extend(name::of_dns(subject.identifier, dns));
+        findings.extend(name::of_dns(subject.identifier, dns, &subject.caa));
     }
     for sighting in subject.sightings {
         let ip = sighting.address.ip();
-        let is_private = !surroundings.direct && surroundings.world && address::is_private(ip);
+        let is_private = !surroundings.direct && surroundings.reach.misses(ip);
         if is_private {
             findings.push(name::private(subject.identifier, ip));
         }
@@ -111,12 +125,22 @@ pub fn diagnose(subject: &Subject<'_>, surroundings: &Surroundings) -> Vec<Findi
             remedy: judged.remedy,
         });
     }
-    findings.extend(across::families(subject));
+    across::settle(&mut findings, subject.identifier);
     if subject.left_out > 0 {
         findings.push(across::left_out(subject));
     }
-    across::settle(&mut findings, subject.identifier);
     findings
+}
+
+impl Reach {
+    /// Whether the CA cannot come to such an address.
+    fn misses(self, address: IpAddr) -> bool {
+        match self {
+            Self::World => address::is_private(address),
+            Self::Network => address::is_local(address),
+            Self::Machine => false,
+        }
+    }
 }
 
 impl Surroundings {

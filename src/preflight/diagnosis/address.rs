@@ -94,6 +94,14 @@ pub(super) fn is_private(address: IpAddr) -> bool {
     }
 }
 
+/// Whether only this machine, or its link, reaches an address.
+pub(super) fn is_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_link_local() || ip.octets()[0] == 0,
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unspecified() || is_in(ip, 0xfe80, 0xffc0),
+    }
+}
+
 fn is_in(ip: Ipv6Addr, prefix: u16, mask: u16) -> bool {
     ip.segments()[0] & mask == prefix
 }
@@ -174,7 +182,10 @@ fn failed(sighting: &Sighting, failure: &Failure, surroundings: &Surroundings) -
 }
 
 fn direct_failure(sighting: &Sighting, failure: &Failure, surroundings: &Surroundings) -> Verdict {
-    let port = sighting.places.last().map_or(80, |place| place.port);
+    let port = match sighting.places.as_slice() {
+        [.., _, last] => last.port,
+        _ => sighting.address.port(),
+    };
     let make = |cause, weight, seen: String, means: &str, remedy: String| Verdict {
         cause,
         weight,
@@ -196,9 +207,13 @@ fn direct_failure(sighting: &Sighting, failure: &Failure, surroundings: &Surroun
             format!("refused the connection to port {port}"),
             "nothing listens there, or a filter rejects",
             if sighting.stand.own {
-                format!("have the gate listen on {port} of that address (`gate.listen`), and look for rules that reject (`nft list ruleset`)")
+                format!(
+                    "have the gate listen on {port} of that address (`gate.listen`), and look for rules that reject (`nft list ruleset`)"
+                )
             } else {
-                format!("is the name meant to lead to that machine? if so: start the gate there, or forward port {port} to this one; {open}")
+                format!(
+                    "is the name meant to lead to that machine? if so: start the gate there, or forward port {port} to this one; {open}"
+                )
             },
         ),
         Failure::ConnectTimeout => make(
@@ -228,7 +243,10 @@ fn direct_failure(sighting: &Sighting, failure: &Failure, surroundings: &Surroun
             Weight::Wrong,
             "reset the connection".to_owned(),
             "a program or a filter on the way cuts the connection when it sees the request",
-            format!("look for an intrusion prevention or URL filter in front of port 80, and let `/.well-known/acme-challenge/` pass; or {}", give_or_pass()),
+            format!(
+                "look for an intrusion prevention or URL filter in front of port 80, and let `/.well-known/acme-challenge/` pass; or {}",
+                give_or_pass()
+            ),
         ),
         Failure::Closed => make(
             Cause::Closed,
@@ -270,7 +288,10 @@ fn direct_failure(sighting: &Sighting, failure: &Failure, surroundings: &Surroun
             Weight::Wrong,
             format!("speaks TLS on port {port}"),
             "the CA speaks plain HTTP on port 80 and gets no answer that it understands",
-            format!("take `ssl` or `tls` off the listener for port 80, or the redirection from 80 to 443; then {}", give_or_pass()),
+            format!(
+                "take `ssl` or `tls` off the listener for port 80, or the redirection from 80 to 443; then {}",
+                give_or_pass()
+            ),
         ),
         Failure::HeaderTooLarge => make(
             Cause::TooLarge,

@@ -112,7 +112,11 @@ fn of_status(answer: &Answer, maker: &Maker, surroundings: &Surroundings) -> Ver
         502..=504 => make(
             Cause::BadGateway,
             "a proxy is in front, and it does not reach what it passes requests on to",
-            format!("is what it passes to the gate, and is the gate up there ({})? {}", gate, maker.pass(&gate)),
+            format!(
+                "is what it passes to the gate, and is the gate up there ({})? {}",
+                gate,
+                maker.pass(&gate)
+            ),
         ),
         500.. => make(
             Cause::ServerError,
@@ -157,14 +161,21 @@ fn of_body(
         means: means.to_owned(),
         remedy,
     };
-    if body.strip_prefix(expected).is_some_and(|rest| !answer.more && rest.iter().all(u8::is_ascii_whitespace)) {
+    if body
+        .strip_prefix(expected)
+        .is_some_and(|rest| !answer.more && rest.iter().all(u8::is_ascii_whitespace))
+    {
         return Verdict {
             weight: Weight::Inconclusive,
-            seen: format!("answered with the canary and white space after it, and it is {}", maker.describe()),
+            seen: format!(
+                "answered with the canary and white space after it, and it is {}",
+                maker.describe()
+            ),
             ..make(
                 Cause::TrailingWhitespace,
                 "something between the CA and the gate adds to the answer; some CAs overlook white space at its end (RFC 8555 section 8.3 asks them to), others do not",
-                "have the proxy in front pass answers on unchanged: no filter, no compression, no template".to_owned(),
+                "have the proxy in front pass answers on unchanged: no filter, no compression, no template"
+                    .to_owned(),
             )
         };
     }
@@ -173,7 +184,10 @@ fn of_body(
         return make(
             Cause::OtherClient,
             "another ACME client answers every challenge with its own account's key",
-            format!("take its answer for `/.well-known/acme-challenge/` away (a `return 200 \"$1.…\"` or `http-request return` in the server's configuration); then {}", maker.pass(&gate)),
+            format!(
+                "take its answer for `/.well-known/acme-challenge/` away (a `return 200 \"$1.…\"` or `http-request return` in the server's configuration); then {}",
+                maker.pass(&gate)
+            ),
         );
     }
     let is_html = is_html(body);
@@ -191,7 +205,11 @@ fn of_body(
             maker.pass(&gate),
         );
     }
-    make(Cause::WrongBody, "another program has port 80 for this name and answers by itself", maker.pass(&gate))
+    make(
+        Cause::WrongBody,
+        "another program has port 80 for this name and answers by itself",
+        maker.pass(&gate),
+    )
 }
 
 fn right(sighting: &Sighting) -> Verdict {

@@ -170,7 +170,9 @@ impl Server {
             Self::CloudFront => format!(
                 "add a cache behaviour for `{path}*`, without cache, that allows http and forwards Host, to an origin that leads to {gate}"
             ),
-            Self::LoadBalancer => format!("add a listener rule for `{path}*` on port 80 with a target group that leads to {gate}"),
+            Self::LoadBalancer => format!(
+                "add a listener rule for `{path}*` on port 80 with a target group that leads to {gate}"
+            ),
             Self::Akamai | Self::Sucuri => format!(
                 "exempt `{path}*` from the firewall, the cache and redirects there, and let it through to {gate}"
             ),
@@ -218,7 +220,11 @@ mod tests {
     #[test]
     fn programs_are_known_by_their_marks() {
         for (headers, body, expected) in [
-            (&[("server", "squid/5.7"), ("x-squid-error", "ERR_ACCESS_DENIED 0")][..], "", Some(Server::Squid)),
+            (
+                &[("server", "squid/5.7"), ("x-squid-error", "ERR_ACCESS_DENIED 0")][..],
+                "",
+                Some(Server::Squid),
+            ),
             (&[("server", "nginx"), ("via", "1.1 cache (squid/5.7)")], "", Some(Server::Nginx)),
             (&[("via", "1.1 cache (squid/5.7)")], "", Some(Server::Squid)),
             (&[("server", "Apache/2.4.66 (Debian)")], "", Some(Server::Apache)),
@@ -227,7 +233,11 @@ mod tests {
             (&[("server", "Caddy")], "", Some(Server::Caddy)),
             (&[("server", "Microsoft-IIS/10.0")], "", Some(Server::Iis)),
             (&[("server", "lighttpd/1.4")], "", Some(Server::Lighttpd)),
-            (&[], "<h1>403 Forbidden</h1>\nRequest forbidden by administrative rules.\n", Some(Server::Haproxy)),
+            (
+                &[],
+                "<h1>403 Forbidden</h1>\nRequest forbidden by administrative rules.\n",
+                Some(Server::Haproxy),
+            ),
             (&[], "404 page not found\n", Some(Server::Traefik)),
             (&[("x-varnish", "32770")], "", Some(Server::Varnish)),
             (&[("server", "envoy")], "", Some(Server::Envoy)),

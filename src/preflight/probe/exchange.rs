@@ -72,7 +72,8 @@ pub(super) async fn ask(place: &Place, address: SocketAddr, end: Instant) -> Res
         Scheme::Https => {
             let began = Began::default();
             let secured = tls::handshake(stream, &place.host);
-            let stream = timeout_at(end, secured).await.map_err(|_| Failure::Silent)?.map_err(Failure::Tls)?;
+            let stream =
+                timeout_at(end, secured).await.map_err(|_| Failure::Silent)?.map_err(Failure::Tls)?;
             converse(place, stream, &began, end).await
         }
         Scheme::Http => {
@@ -265,7 +266,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_request_is_the_one_of_a_validator() {
-        let (address, mut requests) = answering(b"HTTP/1.1 200 OK\r\nServer: nginx\r\nX-Own: 1\r\n\r\nbody").await;
+        let (address, mut requests) =
+            answering(b"HTTP/1.1 200 OK\r\nServer: nginx\r\nX-Own: 1\r\n\r\nbody").await;
         let exchanged = ask(&place(), address, soon()).await.unwrap_or_else(|e| panic!("{e:?}"));
         assert_eq!(exchanged.answer.body, b"body");
         assert_eq!(exchanged.answer.headers, [("server".to_owned(), "nginx".to_owned())]);

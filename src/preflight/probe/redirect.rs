@@ -33,7 +33,8 @@ pub(super) fn next(visited: &[Place], location: Option<&[u8]>) -> Result<Place, 
 
 /// A URI reference against the URL that it was found at (RFC 3986 section 5.2, as far as redirects need).
 fn resolve(base: &Place, location: &[u8]) -> Result<Place, RedirectFault> {
-    let malformed = || RedirectFault::Malformed(String::from_utf8_lossy(&location[..location.len().min(200)]).into());
+    let malformed =
+        || RedirectFault::Malformed(String::from_utf8_lossy(&location[..location.len().min(200)]).into());
     let text = std::str::from_utf8(location).map_err(|_| malformed())?.trim();
     let text = text.split('#').next().unwrap_or_default();
     if text.is_empty() || text.len() > LONGEST || !text.bytes().all(|b| b.is_ascii_graphic()) {
