@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
-use wicketgate::challenge::{ChallengeTable, Pending};
+use wicketgate::challenge::{ChallengeTable, Pending, Purpose};
 use wicketgate::config::{Redirect, RedirectHosts};
 use wicketgate::gate::Policy;
 use wicketgate::gate::reply::{Request, reply};
@@ -23,6 +23,7 @@ fn gate(c: &mut Criterion) {
         Pending {
             key_authorization: Bytes::from_static(b"token.thumbprint"),
             hosts: Arc::new(hosts.clone()),
+            purpose: Purpose::Order,
         },
     );
     let policy = Policy {

@@ -5,13 +5,20 @@
 //! files: credentials come in and go out as text, challenges go into the
 //! [`ChallengeTable`](crate::challenge::ChallengeTable) under guards.
 
+mod abandoned;
+mod directory;
+mod failure;
 mod key;
 mod order;
 mod poll;
 mod problem;
+mod renewal_info;
+mod request;
 mod session;
 mod transport;
 
-pub use order::{OrderRequest, Step};
+pub use failure::NameFailure;
 pub use problem::{AcmeError, Verdict};
+pub use renewal_info::{CertificateId, RenewalWindow};
+pub use request::{OrderRequest, Step};
 pub use session::{Opened, Session, Setup};

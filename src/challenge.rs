@@ -1,17 +1,25 @@
 //! The token map: which key authorization answers which token, and for which hosts.
 //!
 //! One of the two objects that threads share: the ACME engine writes, the gate reads without a lock.
-//! A challenge is put under a guard that withdraws it on every way out.
+//! A challenge is put under a guard that withdraws it on every way out. Who came for it is written down
+//! beside it, and a withdrawn token stays known for an hour, so that who comes late is no scanner.
+
+mod arrivals;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 
+use crate::clock;
 use crate::hostname::Identifier;
+
+pub use arrivals::{Arrival, Outcome};
+use arrivals::{Log, Withdrawn};
 
 /// A challenge token: base64url characters only, at most 128 of them (RFC 8555 section 8.3 asks for
 /// 128 bits of entropy; CAs send 22 to 43 characters).
@@ -60,18 +68,51 @@ pub struct Pending {
     pub key_authorization: Bytes,
     /// The identifiers of the order that this challenge belongs to; only for them it is answered.
     pub hosts: Arc<BTreeSet<Identifier>>,
+    /// Who is expected to come.
+    pub purpose: Purpose,
+}
+
+/// Who is expected to come for a challenge. The gate answers all alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A CA's validators.
+    Order,
+    /// This machine's own preflight: no sign that a CA reached it.
+    Canary,
 }
 
 impl fmt::Debug for Pending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pending").field("hosts", &self.hosts).finish_non_exhaustive()
+        f.debug_struct("Pending")
+            .field("hosts", &self.hosts)
+            .field("purpose", &self.purpose)
+            .finish_non_exhaustive()
     }
 }
 
 /// The map that the gate answers from. Clones share one map; readers never wait.
 #[derive(Clone, Default, Debug)]
 pub struct ChallengeTable {
-    entries: Arc<ArcSwap<HashMap<Token, Pending>>>,
+    entries: Arc<ArcSwap<HashMap<Token, Entry>>>,
+    withdrawn: Arc<Withdrawn>,
+}
+
+/// A token that is pending. A CA may give one pending authorization to two orders: then both hold it, and
+/// it stays until the last of them lets go.
+#[derive(Clone, Debug)]
+struct Entry {
+    /// Never empty; the newest one answers.
+    holders: Vec<Pending>,
+    log: Arc<Log>,
+}
+
+/// A request for a token of ours, as [`ChallengeTable::arrived`] knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expected {
+    /// Who was expected to come for that token.
+    pub purpose: Purpose,
+    /// The token was withdrawn before.
+    pub late: bool,
 }
 
 impl ChallengeTable {
@@ -82,7 +123,7 @@ impl ChallengeTable {
 
     /// The pending challenge of that token, whatever the host.
     pub fn find(&self, token: &str) -> Option<Pending> {
-        self.entries.load().get(token).cloned()
+        self.entries.load().get(token).and_then(|entry| entry.holders.last()).cloned()
     }
 
     /// Whether no challenge is pending.
@@ -90,36 +131,87 @@ impl ChallengeTable {
         self.entries.load().is_empty()
     }
 
+    /// Writes down that somebody came for a token, where it is one of ours: pending, or withdrawn within
+    /// the hour before. None for any other token.
+    pub fn arrived(&self, token: &str, arrival: Arrival) -> Option<Expected> {
+        if let Some(entry) = self.entries.load().get(token) {
+            let purpose = entry.holders.last()?.purpose;
+            entry.log.add(arrival);
+            return Some(Expected { purpose, late: false });
+        }
+        self.withdrawn.arrived(token, arrival).map(|purpose| Expected { purpose, late: true })
+    }
+
+    /// Who came for `host` within the hour before `now` and found the challenge of an order withdrawn,
+    /// oldest first; only the first few of many.
+    pub fn late_arrivals(&self, host: &Identifier, now: SystemTime) -> Vec<Arrival> {
+        self.withdrawn.late(host, now)
+    }
+
     /// Publishes a challenge until the guard is dropped.
     #[must_use = "the challenge is withdrawn when the guard is dropped"]
     pub fn put(&self, token: Token, pending: Pending) -> ChallengeGuard {
+        let (hosts, purpose) = (pending.hosts.clone(), pending.purpose);
+        let mut log = Arc::default();
         self.entries.rcu(|entries| {
             let mut entries = HashMap::clone(entries);
-            entries.insert(token.clone(), pending.clone());
+            let entry = entries
+                .entry(token.clone())
+                .or_insert_with(|| Entry { holders: Vec::new(), log: Arc::default() });
+            entry.holders.push(pending.clone());
+            log = entry.log.clone();
             entries
         });
-        ChallengeGuard { table: self.clone(), token, hosts: pending.hosts }
+        self.withdrawn.remove(&token);
+        ChallengeGuard { table: self.clone(), token, hosts, purpose, log }
+    }
+
+    fn withdraw(&self, guard: &ChallengeGuard, now: SystemTime) {
+        let mut is_gone = false;
+        self.entries.rcu(|entries| {
+            let mut entries = HashMap::clone(entries);
+            if let Some(entry) = entries.get_mut(&guard.token)
+                && let Some(own) = entry.holders.iter().position(|p| Arc::ptr_eq(&p.hosts, &guard.hosts))
+            {
+                entry.holders.remove(own);
+            }
+            is_gone = entries.get(&guard.token).is_some_and(|entry| entry.holders.is_empty());
+            if is_gone {
+                entries.remove(&guard.token);
+            }
+            entries
+        });
+        if is_gone {
+            self.withdrawn.add(guard.token.clone(), guard.purpose, now);
+        }
     }
 }
 
-/// Withdraws its challenge when dropped, unless another order has put the same token since: a CA may give
-/// one pending authorization to two orders.
+/// Withdraws its challenge when dropped, unless another order holds the same token.
 #[derive(Debug)]
 pub struct ChallengeGuard {
     table: ChallengeTable,
     token: Token,
     hosts: Arc<BTreeSet<Identifier>>,
+    purpose: Purpose,
+    log: Arc<Log>,
+}
+
+impl ChallengeGuard {
+    /// Who came for this token so far, oldest first; only the first few of many.
+    pub fn arrivals(&self) -> Vec<Arrival> {
+        self.log.kept()
+    }
+
+    /// How many came for this token so far.
+    pub fn arrived(&self) -> u64 {
+        self.log.total()
+    }
 }
 
 impl Drop for ChallengeGuard {
     fn drop(&mut self) {
-        self.table.entries.rcu(|entries| {
-            let mut entries = HashMap::clone(entries);
-            if entries.get(&self.token).is_some_and(|p| Arc::ptr_eq(&p.hosts, &self.hosts)) {
-                entries.remove(&self.token);
-            }
-            entries
-        });
+        self.table.withdraw(self, clock::now());
     }
 }
 
@@ -127,13 +219,21 @@ impl Drop for ChallengeGuard {
 mod tests {
     use super::*;
 
+    fn pending(text: &str, hosts: &Arc<BTreeSet<Identifier>>) -> Pending {
+        let key_authorization = Bytes::from(text.to_owned());
+        Pending { key_authorization, hosts: hosts.clone(), purpose: Purpose::Order }
+    }
+
+    fn arrival(outcome: Outcome) -> Arrival {
+        let host = Some("a.net".parse().unwrap());
+        Arrival { at: clock::now(), client: "192.0.2.1".parse().unwrap(), host, outcome }
+    }
+
     #[test]
     fn a_guard_withdraws_its_own_token_only() {
         let table = ChallengeTable::new();
-        let pending =
-            |text: &str| Pending { key_authorization: Bytes::from(text.to_owned()), hosts: Arc::default() };
-        let first = table.put("aaa".parse().unwrap(), pending("aaa.x"));
-        let second = table.put("bbb".parse().unwrap(), pending("bbb.x"));
+        let first = table.put("aaa".parse().unwrap(), pending("aaa.x", &Arc::default()));
+        let second = table.put("bbb".parse().unwrap(), pending("bbb.x", &Arc::default()));
         drop(first);
         assert!(table.find("aaa").is_none());
         assert_eq!(table.find("bbb").unwrap().key_authorization, "bbb.x");
@@ -142,15 +242,45 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_two_orders_share_outlives_the_first() {
+    fn a_token_that_two_orders_share_stays_until_both_are_over() {
+        for first_goes_first in [true, false] {
+            let table = ChallengeTable::new();
+            let token = || "t".parse().unwrap();
+            let one = table.put(token(), pending("t.x", &Arc::default()));
+            let other = table.put(token(), pending("t.x", &Arc::default()));
+            let (goes, stays) = if first_goes_first { (one, other) } else { (other, one) };
+            drop(goes);
+            let expected = table.arrived("t", arrival(Outcome::Answered));
+            assert_eq!(expected, Some(Expected { purpose: Purpose::Order, late: false }));
+            assert_eq!(stays.arrivals().len(), 1);
+            drop(stays);
+            assert!(table.is_empty());
+        }
+    }
+
+    #[test]
+    fn who_came_is_known_to_every_order_that_waits() {
         let table = ChallengeTable::new();
-        let pending = || Pending { key_authorization: Bytes::from_static(b"t.x"), hosts: Arc::default() };
-        let first = table.put("t".parse().unwrap(), pending());
-        let second = table.put("t".parse().unwrap(), pending());
-        drop(first);
-        assert!(table.find("t").is_some());
-        drop(second);
-        assert!(table.is_empty());
+        let one = table.put("t".parse().unwrap(), pending("t.x", &Arc::default()));
+        table.arrived("t", arrival(Outcome::WrongHost));
+        let other = table.put("t".parse().unwrap(), pending("t.x", &Arc::default()));
+        table.arrived("t", arrival(Outcome::Answered));
+        assert_eq!((one.arrivals(), one.arrived()), (other.arrivals(), 2));
+        let outcomes: Vec<_> = one.arrivals().iter().map(|a| a.outcome).collect();
+        assert_eq!(outcomes, [Outcome::WrongHost, Outcome::Answered]);
+    }
+
+    #[test]
+    fn a_withdrawn_token_is_late_until_it_is_pending_again() {
+        let (table, host) = (ChallengeTable::new(), "a.net".parse().unwrap());
+        assert_eq!(table.arrived("t", arrival(Outcome::UnknownToken)), None);
+        drop(table.put("t".parse().unwrap(), pending("t.x", &Arc::default())));
+        let late = table.arrived("t", arrival(Outcome::UnknownToken));
+        assert_eq!(late, Some(Expected { purpose: Purpose::Order, late: true }));
+        assert_eq!(table.late_arrivals(&host, clock::now())[0].outcome, Outcome::Late);
+        let again = table.put("t".parse().unwrap(), pending("t.x", &Arc::default()));
+        assert!(!table.arrived("t", arrival(Outcome::Answered)).unwrap().late);
+        assert_eq!(again.arrived(), 1);
     }
 
     #[test]
@@ -163,7 +293,9 @@ mod tests {
 
     #[test]
     fn debug_output_keeps_the_answer_secret() {
-        let pending = Pending { key_authorization: Bytes::from_static(b"tok.secret"), hosts: Arc::default() };
-        assert!(!format!("{pending:?}").contains("secret"));
+        let table = ChallengeTable::new();
+        let guard = table.put("tok".parse().unwrap(), pending("tok.secret", &Arc::default()));
+        let shown = format!("{:?} {table:?} {guard:?}", table.find("tok"));
+        assert!(shown.contains("Pending") && !shown.contains("secret"), "{shown}");
     }
 }

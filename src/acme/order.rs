@@ -5,75 +5,34 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use instant_acme::{AuthorizationStatus, ChallengeStatus, ChallengeType, NewOrder, Order, OrderStatus};
+use instant_acme::{AuthorizationStatus, ChallengeType, Order, OrderStatus};
 
+use super::abandoned::Underway;
+use super::failure::{NameFailure, of_acme};
 use super::key::{self, KeyAndRequest};
 use super::poll;
-use super::problem::{AcmeError, Stage, Verdict, describe, is_bad_nonce};
+use super::problem::{AcmeError, Stage, Verdict, is_bad_nonce};
+use super::request::{OrderRequest, Step};
 use super::session::{NONCE_ROUNDS, Session, nonce_safe};
 use crate::certificate::Certificate;
-use crate::challenge::{ChallengeGuard, ChallengeTable, Pending, Token};
+use crate::challenge::{ChallengeGuard, ChallengeTable, Pending, Purpose, Token};
 use crate::clock;
-use crate::config::KeyType;
 use crate::hostname::Identifier;
 
 /// Longest wait for the CA's validation, and again for its signature.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// Longest time to learn what each name failed with.
+const INQUEST: Duration = Duration::from_secs(30);
 
-/// What is ordered.
-#[derive(Debug, Clone)]
-pub struct OrderRequest {
-    /// What the certificate shall cover.
-    pub identifiers: Vec<Identifier>,
-    /// The key to make for it.
-    pub key_type: KeyType,
-    /// The profile to ask for, where the directory offers it.
-    pub profile: Option<String>,
-}
+const PROVE: &str = "prove control over the names";
 
-/// A step of an order, told as it happens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    /// The CA's directory has no such profile; the order goes on without one.
-    ProfileNotOffered {
-        /// The profile asked for.
-        wanted: String,
-        /// The profiles that there are.
-        offered: Vec<String>,
-    },
-    /// The order is made; so many of its identifiers must be proven.
-    Ordered {
-        /// Identifiers without a valid authorization.
-        to_prove: usize,
-    },
-    /// The challenge for this identifier is in place and the CA was told.
-    Challenged(Identifier),
-    /// Every identifier is proven.
-    Validated,
-    /// The CA signs.
-    Finalized,
-}
-
-impl std::fmt::Display for Step {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::ProfileNotOffered { wanted, offered } => {
-                let offered = if offered.is_empty() { "none".to_owned() } else { offered.join(", ") };
-                write!(f, "the CA offers no profile `{wanted}` (it has: {offered}); ordering without one")
-            }
-            Self::Ordered { to_prove: 0 } => f.write_str("ordered; the CA asks for no proof this time"),
-            Self::Ordered { to_prove: 1 } => f.write_str("ordered; one name to prove"),
-            Self::Ordered { to_prove } => write!(f, "ordered; {to_prove} names to prove"),
-            Self::Challenged(identifier) => write!(f, "the CA was asked to look at {identifier}"),
-            Self::Validated => f.write_str("every name is proven"),
-            Self::Finalized => f.write_str("the CA signs"),
-        }
-    }
-}
+/// The challenges of an order that are in place.
+type Guards = Vec<(Identifier, ChallengeGuard)>;
 
 impl Session {
     /// Obtains a certificate: its challenges are in `table` while the CA looks, and withdrawn on every
-    /// way out.
+    /// way out. An order that fails leaves no pending authorization at the CA, as far as the CA answers
+    /// within a few seconds.
     ///
     /// # Errors
     /// The CA refuses, cannot be reached, cannot validate, takes longer than five minutes, or sends
@@ -88,18 +47,30 @@ impl Session {
             let (key_type, identifiers) = (request.key_type, request.identifiers.clone());
             tokio::task::spawn_blocking(move || key::make(key_type, &identifiers))
         };
-        let mut order = self.order(request, told).await?;
-        let guards = self.answer(&mut order, request, table, told).await?;
-        self.await_ready(&mut order).await?;
+        let (order, replaces) = self.order(request, told).await?;
+        let mut underway = Underway::new(order, self.awaited.clone());
+        let mut guards = Guards::new();
+        if let Err(error) = self.prove(underway.order(), request, replaces, table, &mut guards, told).await {
+            if may_ask_on(error.verdict()) {
+                let error = self.inquest(underway.order(), &guards, table, error).await;
+                drop(guards);
+                underway.abandon().await;
+                return Err(error);
+            }
+            underway.settle();
+            return Err(error);
+        }
+        underway.settle();
         drop(guards);
         told(Step::Validated);
 
         let made = making.await.map_err(|e| e.to_string()).and_then(|m| m.map_err(|e| e.to_string()));
         let KeyAndRequest { key_pem, request: csr } =
             made.map_err(|e| AcmeError::new("make a private key", Verdict::Permanent, e))?;
+        let order = underway.order();
         nonce_safe!(order.finalize_csr(&csr)).map_err(|e| self.failed("finalize the order", &e))?;
         told(Step::Finalized);
-        self.await_valid(&mut order).await?;
+        self.await_valid(order).await?;
         let chain = nonce_safe!(order.certificate())
             .map_err(|e| self.failed("download the certificate", &e))?
             .ok_or_else(|| {
@@ -110,17 +81,20 @@ impl Session {
         Ok(certificate)
     }
 
-    async fn order(&self, request: &OrderRequest, told: &dyn Fn(Step)) -> Result<Order, AcmeError> {
-        let identifiers: Vec<_> = request.identifiers.iter().map(to_acme).collect();
-        let mut wanted = NewOrder::new(&identifiers);
-        if let Some(profile) = &request.profile {
-            if self.offers_profile(profile) {
-                wanted = wanted.profile(profile);
-            } else {
-                told(Step::ProfileNotOffered { wanted: profile.clone(), offered: self.profiles() });
-            }
-        }
-        nonce_safe!(self.account.new_order(&wanted)).map_err(|e| self.failed("order a certificate", &e))
+    /// Has every name proven.
+    async fn prove(
+        &self,
+        order: &mut Order,
+        request: &OrderRequest,
+        replaces: bool,
+        table: &ChallengeTable,
+        guards: &mut Guards,
+        told: &dyn Fn(Step),
+    ) -> Result<(), AcmeError> {
+        let to_prove = self.fetch_authorizations(order).await?;
+        told(Step::Ordered { to_prove, replaces });
+        self.answer(order, request, table, guards, told).await?;
+        self.await_ready(order).await
     }
 
     /// Puts the answers in place and tells the CA to look, for every identifier not proven before.
@@ -129,40 +103,45 @@ impl Session {
         order: &mut Order,
         request: &OrderRequest,
         table: &ChallengeTable,
+        guards: &mut Guards,
         told: &dyn Fn(Step),
-    ) -> Result<Vec<ChallengeGuard>, AcmeError> {
+    ) -> Result<(), AcmeError> {
         let hosts: Arc<BTreeSet<Identifier>> = Arc::new(request.identifiers.iter().cloned().collect());
-        let to_prove = self.fetch_authorizations(order).await?;
-        told(Step::Ordered { to_prove });
-        let (mut guards, mut done) = (Vec::new(), HashSet::new());
+        let mut done = HashSet::new();
         let mut authorizations = order.authorizations();
         while let Some(authorization) = authorizations.next().await {
             let mut authorization = authorization.map_err(|e| self.failed("read an authorization", &e))?;
             match authorization.status {
                 AuthorizationStatus::Pending => {}
                 AuthorizationStatus::Valid => continue,
-                _ => return Err(dead(&authorization)),
+                status => {
+                    let name = authorization.identifier();
+                    let reason = format!("the CA's authorization for {name} is {status:?}");
+                    return Err(AcmeError::new(PROVE, Verdict::Transient, reason));
+                }
             }
             if !done.insert(authorization.url().to_owned()) {
                 continue;
             }
+            let Some(identifier) = of_acme(authorization.identifier().identifier) else {
+                let reason = "the CA wants proof for something that is neither a name nor an address";
+                return Err(AcmeError::new(PROVE, Verdict::Transient, reason));
+            };
             let Some(mut challenge) = authorization.challenge(ChallengeType::Http01) else {
-                let reason = "the CA offers no http-01 challenge for it, only others";
-                return Err(AcmeError::new("prove a name", Verdict::Permanent, reason));
+                let reason = format!("the CA offers no http-01 challenge for {identifier}, only others");
+                return Err(AcmeError::new(PROVE, Verdict::Permanent, reason));
             };
             let token: Token = challenge
                 .token
                 .parse()
                 .map_err(|e| AcmeError::new("read a challenge", Verdict::Transient, format!("{e}")))?;
             let key_authorization = Bytes::copy_from_slice(challenge.key_authorization().as_str().as_bytes());
-            let identifier = challenge.identifier().to_string();
-            guards.push(table.put(token, Pending { key_authorization, hosts: hosts.clone() }));
+            let pending = Pending { key_authorization, hosts: hosts.clone(), purpose: Purpose::Order };
+            guards.push((identifier.clone(), table.put(token, pending)));
             nonce_safe!(challenge.set_ready()).map_err(|e| self.failed("have a name validated", &e))?;
-            if let Ok(identifier) = identifier.parse() {
-                told(Step::Challenged(identifier));
-            }
+            told(Step::Challenged(identifier));
         }
-        Ok(guards)
+        Ok(())
     }
 
     /// Fetches every authorization and counts the pending ones. The library's stream steps past an entry
@@ -187,25 +166,74 @@ impl Session {
     }
 
     async fn await_ready(&self, order: &mut Order) -> Result<(), AcmeError> {
-        const ACTION: &str = "have the names validated";
         let settled = |status| !matches!(status, OrderStatus::Pending);
-        match self.poll(order, ACTION, settled).await? {
-            OrderStatus::Invalid => Err(self.why_invalid(order).await),
+        match self.poll(order, "have the names validated", settled).await? {
+            OrderStatus::Invalid => Err(match &order.state().error {
+                Some(problem) => AcmeError::from_problem(PROVE, Stage::Validating, problem, None, None),
+                None => AcmeError::new(PROVE, Verdict::Validation, "the CA gave no reason"),
+            }),
             _ => Ok(()),
         }
+    }
+
+    /// Learns what each name failed with, where names are what the order failed with; else the error
+    /// stays as it is.
+    async fn inquest(
+        &self,
+        order: &mut Order,
+        guards: &Guards,
+        table: &ChallengeTable,
+        error: AcmeError,
+    ) -> AcmeError {
+        let mut failures = Vec::new();
+        let asking = async {
+            // The library keeps what it has read of each authorization until the order is read anew.
+            if nonce_safe!(order.refresh()).is_err() {
+                return;
+            }
+            let mut rounds = NONCE_ROUNDS * 4;
+            'walk: loop {
+                failures.clear();
+                let mut authorizations = order.authorizations();
+                while let Some(authorization) = authorizations.next().await {
+                    match authorization {
+                        Ok(authorization) => failures.extend(NameFailure::of_authorization(&authorization)),
+                        Err(e) if is_bad_nonce(&e) && rounds > 1 => {
+                            rounds -= 1;
+                            continue 'walk;
+                        }
+                        // What the others say is still worth knowing.
+                        Err(_) => {}
+                    }
+                }
+                return;
+            }
+        };
+        // What is known by then is told.
+        let _ = tokio::time::timeout(INQUEST, asking).await;
+        if failures.is_empty() {
+            return error;
+        }
+        let now = clock::now();
+        for failure in &mut failures {
+            let own = guards.iter().filter(|(identifier, _)| *identifier == failure.identifier);
+            failure.arrivals = own.flat_map(|(_, guard)| guard.arrivals()).collect();
+            failure.arrivals.extend(table.late_arrivals(&failure.identifier, now));
+        }
+        AcmeError::validation(PROVE, failures)
     }
 
     async fn await_valid(&self, order: &mut Order) -> Result<(), AcmeError> {
         const ACTION: &str = "have the certificate signed";
         let settled = |status| matches!(status, OrderStatus::Valid | OrderStatus::Invalid);
         match self.poll(order, ACTION, settled).await? {
-            OrderStatus::Invalid => {
-                let reason = order.state().error.as_ref().map_or_else(
-                    || "the CA declared the order invalid and gave no reason".to_owned(),
-                    |problem| describe(problem, Stage::Asking),
-                );
-                Err(AcmeError::new(ACTION, Verdict::Transient, reason))
-            }
+            OrderStatus::Invalid => Err(match &order.state().error {
+                Some(problem) => AcmeError::from_problem(ACTION, Stage::Asking, problem, None, None),
+                None => {
+                    let reason = "the CA declared the order invalid and gave no reason";
+                    AcmeError::new(ACTION, Verdict::Transient, reason)
+                }
+            }),
             _ => Ok(()),
         }
     }
@@ -233,39 +261,6 @@ impl Session {
         })
     }
 
-    /// Collects what the CA saw, name by name.
-    async fn why_invalid(&self, order: &mut Order) -> AcmeError {
-        const ACTION: &str = "prove control over the names";
-        if let Err(e) = self.fetch_authorizations(order).await {
-            return e;
-        }
-        let (mut reasons, mut verdict) = (Vec::new(), None);
-        let mut authorizations = order.authorizations();
-        while let Some(Ok(authorization)) = authorizations.next().await {
-            for challenge in &authorization.challenges {
-                if let (ChallengeStatus::Invalid, Some(problem)) = (challenge.status, &challenge.error) {
-                    let error = instant_acme::Error::Api(problem.clone());
-                    verdict.get_or_insert(AcmeError::from_library(ACTION, &error, None).verdict);
-                    reasons.push(format!(
-                        "{}: {}",
-                        authorization.identifier(),
-                        describe(problem, Stage::Validating)
-                    ));
-                }
-            }
-        }
-        if reasons.is_empty() {
-            reasons.push(
-                order
-                    .state()
-                    .error
-                    .as_ref()
-                    .map_or_else(|| "no reason given".to_owned(), |e| describe(e, Stage::Validating)),
-            );
-        }
-        AcmeError::new(ACTION, verdict.unwrap_or(Verdict::Transient), reasons.join("; "))
-    }
-
     /// A leaf that comes alone is complete only if a root that we know signed it.
     fn check_complete(&self, certificate: &Certificate) -> Result<(), AcmeError> {
         if certificate.chain().len() > 1 || certificate.is_signed_by_one_of(&self.roots) {
@@ -279,15 +274,11 @@ impl Session {
     }
 }
 
-fn dead(authorization: &instant_acme::AuthorizationState) -> AcmeError {
-    let reason =
-        format!("the CA's authorization for {} is {:?}", authorization.identifier(), authorization.status);
-    AcmeError::new("prove a name", Verdict::Transient, reason)
-}
-
-fn to_acme(identifier: &Identifier) -> instant_acme::Identifier {
-    match identifier {
-        Identifier::Dns(name) => instant_acme::Identifier::Dns(name.as_str().to_owned()),
-        Identifier::Ip(ip) => instant_acme::Identifier::Ip(*ip),
+/// Whether a CA that answered with this is worth asking on.
+fn may_ask_on(verdict: Verdict) -> bool {
+    match verdict {
+        Verdict::Permanent | Verdict::Validation | Verdict::Transient => true,
+        Verdict::RateLimited { whole_issuer, .. } => !whole_issuer,
+        Verdict::Unavailable | Verdict::AccountGone => false,
     }
 }

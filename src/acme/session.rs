@@ -5,7 +5,8 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use instant_acme::{Account, AccountCredentials, Error, ExternalAccountKey, NewAccount};
 use rustls::pki_types::CertificateDer;
 
-use super::problem::{AcmeError, Verdict, is_bad_nonce};
+use super::abandoned::Awaited;
+use super::problem::{AcmeError, Stage, Verdict, is_bad_nonce};
 use super::transport::Transport;
 
 /// Rounds of the library's own three tries that a bad nonce may cost: at a CA that refuses every second
@@ -47,6 +48,7 @@ pub struct Session {
     pub(super) account: Account,
     pub(super) transport: Transport,
     pub(super) roots: Vec<CertificateDer<'static>>,
+    pub(super) awaited: Awaited,
 }
 
 /// A session, and the credentials to keep where they are new.
@@ -78,8 +80,9 @@ impl Session {
                 builder.from_credentials(parse()?).await
             };
             let account =
-                nonce_safe!(open()).map_err(|e| failed(&transport, "read the CA's directory", &e))?;
-            return Ok(Opened { session: Self { account, transport, roots }, new_credentials: None });
+                nonce_safe!(open()).map_err(|e| failed("read the CA's directory", Stage::Opening, &e))?;
+            let session = Self { account, transport, roots, awaited: Awaited::default() };
+            return Ok(Opened { session, new_credentials: None });
         }
         let eab = match &setup.eab {
             None => None,
@@ -99,9 +102,10 @@ impl Session {
             builder.create(&wanted, setup.directory_url.clone(), eab.as_ref())
         };
         let (account, credentials) =
-            nonce_safe!(open()).map_err(|e| failed(&transport, "open an account", &e))?;
+            nonce_safe!(open()).map_err(|e| failed("open an account", Stage::Opening, &e))?;
         let json = serde_json::to_string(&credentials).expect("credentials always have a JSON form");
-        Ok(Opened { session: Self { account, transport, roots }, new_credentials: Some(json.into()) })
+        let session = Self { account, transport, roots, awaited: Awaited::default() };
+        Ok(Opened { session, new_credentials: Some(json.into()) })
     }
 
     /// Whether the CA's directory offers a profile of that name.
@@ -116,16 +120,27 @@ impl Session {
         names
     }
 
+    /// The account's URL at the CA, which a CAA record may name (RFC 8657).
+    pub fn account_uri(&self) -> &str {
+        self.account.id()
+    }
+
+    /// What a CAA record may name to let this CA sign, as its directory says; in lower case, perhaps
+    /// empty (RFC 8659 section 4.2).
+    pub fn caa_identities(&self) -> Vec<String> {
+        self.transport.directory().caa_identities
+    }
+
     pub(super) fn failed(&self, action: &'static str, error: &Error) -> AcmeError {
-        failed(&self.transport, action, error)
+        failed(action, Stage::Asking, error)
     }
 }
 
-fn failed(transport: &Transport, action: &'static str, error: &Error) -> AcmeError {
+fn failed(action: &'static str, stage: Stage, error: &Error) -> AcmeError {
     debug_assert!(!action.is_empty());
     if is_bad_nonce(error) {
         let reason = "the CA refused every nonce it gave out: it has trouble of its own";
-        return AcmeError::new(action, Verdict::Transient, reason);
+        return AcmeError::new(action, Verdict::Unavailable, reason);
     }
-    AcmeError::from_library(action, error, transport.take_refusal_wait())
+    AcmeError::from_library(action, stage, error)
 }

@@ -2,7 +2,8 @@
 //!
 //! The library collects bodies without a limit and waits for ever; here a connect and a total deadline,
 //! a cap on the body and a look at the content type stand before it. The transport also remembers each
-//! answer's Retry-After, which the library keeps to itself.
+//! answer's Retry-After and the directory, which the library keeps to itself, and reads refusals with
+//! more patience than the library has.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -26,6 +27,8 @@ use rustls::pki_types::CertificateDer;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
+use super::directory::Directory;
+use super::problem::{is_bad_nonce_problem, read_problem};
 use crate::clock;
 use crate::words::printable;
 
@@ -55,14 +58,16 @@ pub(super) enum TransportError {
     TooLarge { host: String },
     #[error("the answer from {host} broke off: {reason}")]
     Broken { host: String, reason: String },
-    #[error("{}", .0.detail.as_deref().unwrap_or("no detail given"))]
-    Problem(Problem),
+    #[error("{}", problem.detail.as_deref().unwrap_or("no detail given"))]
+    Problem { problem: Problem, status: u16, wait: Option<SystemTime> },
     #[error("{url} answered {status}{}", not_acme_remedy(*status))]
-    Refused { url: String, status: u16 },
+    Refused { url: String, status: u16, wait: Option<SystemTime> },
     #[error("{url} redirects to `{to}`: configure that address as the issuer if it is the CA's")]
     Redirect { url: String, to: String },
     #[error("{url} answered {status} with {kind} in place of an ACME document{}", not_acme_remedy(*status))]
-    NotAcme { url: String, status: u16, kind: String },
+    NotAcme { url: String, status: u16, wait: Option<SystemTime>, kind: String },
+    #[error("`{url}` is no URL that can be asked")]
+    Url { url: String },
 }
 
 fn connect_remedy(reason: &str) -> &'static str {
@@ -87,13 +92,14 @@ fn not_acme_remedy(status: u16) -> &'static str {
 #[derive(Clone)]
 pub(super) struct Transport {
     client: Client<HttpsConnector<Connector>, BodyWrapper<Bytes>>,
-    waits: Arc<Mutex<Waits>>,
+    passed_by: Arc<Mutex<PassedBy>>,
 }
 
+/// What the library's answers said besides what it looks at.
 #[derive(Default)]
-struct Waits {
-    by_url: HashMap<String, SystemTime>,
-    refusal: Option<SystemTime>,
+struct PassedBy {
+    waits: HashMap<String, SystemTime>,
+    directory: Directory,
 }
 
 impl Transport {
@@ -123,41 +129,61 @@ impl Transport {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(30))
             .build(connector);
-        Self { client, waits: Arc::default() }
+        Self { client, passed_by: Arc::default() }
     }
 
     /// The moment that the last answer from `url` asked to wait for; forgotten once told.
     pub(super) fn take_wait(&self, url: &str) -> Option<SystemTime> {
-        self.lock().by_url.remove(url)
+        self.lock().waits.remove(url)
     }
 
-    /// The moment that the last refusal (4xx or 5xx) asked to wait for; forgotten once told.
-    pub(super) fn take_refusal_wait(&self) -> Option<SystemTime> {
-        self.lock().refusal.take()
+    /// The issuer's directory, as it was last read.
+    pub(super) fn directory(&self) -> Directory {
+        self.lock().directory.clone()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Waits> {
-        self.waits.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    /// Asks without a signature. The answer's body, and the moment of its Retry-After.
+    pub(super) async fn get(&self, url: String) -> Result<(Bytes, Option<SystemTime>), TransportError> {
+        let request = Request::get(&url).body(BodyWrapper::default());
+        let request = request.map_err(|_| TransportError::Url { url: printable(&url, 200) })?;
+        let (parts, body) = self.exchange(request).await?;
+        Ok((body, wait_of(&parts)))
     }
 
-    fn remember(&self, url: &str, parts: &http::response::Parts) {
-        let value = parts.headers.get(RETRY_AFTER).and_then(|v| v.to_str().ok());
-        let wait = value.and_then(|v| retry_after(v, clock::now()));
-        let mut waits = self.lock();
-        if !parts.status.is_success() {
-            waits.refusal = wait;
-        }
+    fn lock(&self) -> std::sync::MutexGuard<'_, PassedBy> {
+        self.passed_by.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn remember_wait(&self, url: &str, wait: Option<SystemTime>) {
+        let waits = &mut self.lock().waits;
         match wait {
-            Some(wait) if waits.by_url.len() < REMEMBERED => {
-                waits.by_url.insert(url.to_owned(), wait);
+            Some(wait) if waits.len() < REMEMBERED => {
+                waits.insert(url.to_owned(), wait);
             }
             _ => {
-                waits.by_url.remove(url);
+                waits.remove(url);
             }
         }
     }
 
-    async fn send(self, mut request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, TransportError> {
+    /// One request of the library's.
+    async fn send(self, request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, TransportError> {
+        let (url, is_get) = (request.uri().to_string(), request.method() == Method::GET);
+        let (mut parts, body) = self.exchange(request).await?;
+        self.remember_wait(&url, wait_of(&parts));
+        // The library adds any number of seconds to the present, which a large one would not survive.
+        parts.headers.remove(RETRY_AFTER);
+        if is_get && let Some(directory) = Directory::parse(&body) {
+            self.lock().directory = directory;
+        }
+        Ok(BytesResponse::from(Response::from_parts(parts, Full::new(body))))
+    }
+
+    /// One request and its answer. Refusals are errors, but for a refused nonce: the library tries again.
+    async fn exchange(
+        &self,
+        mut request: Request<BodyWrapper<Bytes>>,
+    ) -> Result<(http::response::Parts, Bytes), TransportError> {
         let url = request.uri().to_string();
         let is_signed = request.method() == Method::POST;
         let host = request.uri().authority().map_or_else(|| url.clone(), ToString::to_string);
@@ -180,17 +206,23 @@ impl Transport {
         let (parts, body) = tokio::time::timeout(TOTAL_TIMEOUT, answer)
             .await
             .map_err(|_| TransportError::Timeout { host: host.clone() })??;
-        self.remember(&url, &parts);
         check(&url, &parts, &body)?;
-        // The library looks for problem documents in the answers to signed requests only.
-        if !is_signed && !parts.status.is_success() {
-            return Err(match serde_json::from_slice(&body) {
-                Ok(problem) => TransportError::Problem(problem),
-                Err(_) => TransportError::Refused { url, status: parts.status.as_u16() },
-            });
+        if parts.status.is_success() {
+            return Ok((parts, body));
         }
-        Ok(BytesResponse::from(Response::from_parts(parts, Full::new(body))))
+        let (status, wait) = (parts.status.as_u16(), wait_of(&parts));
+        match read_problem(&body) {
+            Some(problem) if is_signed && is_bad_nonce_problem(&problem) => Ok((parts, body)),
+            Some(problem) => Err(TransportError::Problem { problem, status, wait }),
+            None => Err(TransportError::Refused { url, status, wait }),
+        }
     }
+}
+
+/// The moment that an answer's Retry-After names.
+fn wait_of(parts: &http::response::Parts) -> Option<SystemTime> {
+    let value = parts.headers.get(RETRY_AFTER)?.to_str().ok()?;
+    retry_after(value, clock::now())
 }
 
 /// Whether an answer can be an ACME server's: JSON, a problem document, a chain, or empty.
@@ -209,7 +241,8 @@ fn check(url: &str, parts: &http::response::Parts, body: &[u8]) -> Result<(), Tr
         kind if kind.starts_with("text/html") => "an HTML page".to_owned(),
         kind => format!("`{}`", printable(kind, 80)),
     };
-    Err(TransportError::NotAcme { url: url.to_owned(), status: parts.status.as_u16(), kind })
+    let (status, wait) = (parts.status.as_u16(), wait_of(parts));
+    Err(TransportError::NotAcme { url: url.to_owned(), status, wait, kind })
 }
 
 /// Retry-After as a moment: seconds from `now`, or an HTTP date (RFC 9110 section 10.2.3).

@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 use super::{
     AdminSocket, BODY_LIMIT, Conclusion, ForeignChallenge, Refusal, Reloaded, RenewRequest, StatusReport,
 };
-use crate::challenge::{ChallengeGuard, ChallengeTable, Pending, Token};
+use crate::challenge::{ChallengeGuard, ChallengeTable, Pending, Purpose, Token};
 use crate::net::drain::Stop;
 use crate::renewal::{Event, Keeper};
 
@@ -207,6 +207,7 @@ impl Desk {
         let pending = Pending {
             key_authorization: Bytes::from(challenge.key_authorization),
             hosts: Arc::new(challenge.hosts.into_iter().collect()),
+            purpose: Purpose::Order,
         };
         foreign.insert(name, self.actions.table.put(token, pending));
         empty(StatusCode::NO_CONTENT)

@@ -8,8 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
 
 use super::Policy;
 use super::host::{Host, HostError};
-use super::visits::Outcome;
-use crate::challenge::{ChallengeTable, Token};
+use crate::challenge::{ChallengeTable, Outcome, Token};
 use crate::config::RedirectHosts;
 use crate::hostname::Identifier;
 
@@ -116,7 +115,7 @@ fn decide(
 }
 
 /// What stands in a token's place; nothing is decoded, so there is one spelling of each path.
-fn challenge_token(path: &str) -> Option<&str> {
+pub(super) fn challenge_token(path: &str) -> Option<&str> {
     match path.strip_prefix(CHALLENGE_PATH)? {
         "" => Some(""),
         rest => rest.strip_prefix('/'),

@@ -23,10 +23,11 @@ use tokio::time::{sleep, timeout};
 
 use super::client::client_address;
 use super::deadlines::{GateLimits, Verdict, verdict};
-use super::reply::{self, CHALLENGE_PATH, Reply, Request};
+use super::reply::{self, Reply, Request, challenge_token};
 use super::stream::{Clock, Scratch, Watch, WatchedStream};
-use super::visits::{Outcome, Visit};
+use super::visits::Visit;
 use super::{GateState, Policy};
+use crate::challenge::{Arrival, Expected, Outcome, Purpose};
 use crate::hostname::Identifier;
 use crate::net::accept::accept_loop;
 use crate::net::drain::Stop;
@@ -285,17 +286,29 @@ impl Answering {
         request: &http::request::Parts,
         policy: &Policy,
     ) {
-        let client = self.client(&request.headers, policy);
-        let visit = Visit { at: crate::clock::now(), client, host: host.clone(), outcome };
-        if !self.gate.state.visits.record(visit) {
+        let (at, client) = (crate::clock::now(), self.client(&request.headers, policy));
+        let token = challenge_token(request.uri.path()).unwrap_or_default();
+        let arrival = Arrival { at, client, host: host.clone(), outcome };
+        let expected = self.gate.state.table.arrived(token, arrival);
+        let hostname = host.as_ref().map(tracing::field::display);
+        let token = shortened(token);
+        let outcome = match expected {
+            Some(Expected { purpose: Purpose::Canary, .. }) => {
+                tracing::debug!(%client, hostname, token, %outcome, "the preflight's own request came");
+                return;
+            }
+            Some(Expected { late: true, .. }) if outcome == Outcome::UnknownToken => Outcome::Late,
+            _ => outcome,
+        };
+        if !self.gate.state.visits.record(Visit { at, client, host: host.clone(), outcome }) {
             return;
         }
-        let hostname = host.as_ref().map(tracing::field::display);
-        let token = shortened(request.uri.path());
-        if outcome == Outcome::Answered {
-            tracing::info!(%client, hostname, token, "challenge answered");
-        } else {
-            tracing::debug!(%client, hostname, token, reason = %outcome, "challenge refused");
+        match outcome {
+            Outcome::Answered => tracing::info!(%client, hostname, token, "challenge answered"),
+            Outcome::Late => {
+                tracing::debug!(%client, hostname, token, "came for a challenge after it was withdrawn");
+            }
+            _ => tracing::debug!(%client, hostname, token, reason = %outcome, "challenge refused"),
         }
     }
 
@@ -306,7 +319,6 @@ impl Answering {
 }
 
 /// The first characters of a token: enough to tell challenges apart in a log.
-fn shortened(path: &str) -> &str {
-    let token = path.strip_prefix(CHALLENGE_PATH).unwrap_or_default().trim_start_matches('/');
+fn shortened(token: &str) -> &str {
     token.get(..8).unwrap_or(token)
 }

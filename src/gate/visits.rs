@@ -2,15 +2,15 @@
 //! times" or "nobody came": the best evidence there is when a validation fails.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+pub use crate::challenge::Outcome;
 use crate::hostname::Identifier;
 
-/// How many visits are remembered, of those answered and of those refused each: scanners, who come
-/// all year, push out each other and no validator.
+/// How many visits are remembered, of those answered, of those that came late and of those refused each:
+/// scanners, who come all year, push out each other and no validator.
 const REMEMBERED: usize = 64;
 
 /// How many visits of a kind are remembered and logged aloud in a second; the others are counted.
@@ -29,33 +29,6 @@ pub struct Visit {
     pub outcome: Outcome,
 }
 
-/// What became of a request for a challenge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// The key authorization was sent.
-    Answered,
-    /// The last part of the path cannot be a token.
-    NotAToken,
-    /// No challenge with that token is pending.
-    UnknownToken,
-    /// The challenge is pending, for other hosts.
-    WrongHost,
-    /// The client names no host, and tokens are bound to hosts.
-    NoHost,
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Answered => "answered",
-            Self::NotAToken => "not a token",
-            Self::UnknownToken => "no such challenge is pending",
-            Self::WrongHost => "that challenge is pending for other hosts",
-            Self::NoHost => "the client named no host",
-        })
-    }
-}
-
 /// The last visits, and how many there were in all. Bounded in memory and in work whoever comes.
 #[derive(Debug, Default)]
 pub struct Visits(Mutex<Kinds>);
@@ -63,6 +36,7 @@ pub struct Visits(Mutex<Kinds>);
 #[derive(Debug, Default)]
 struct Kinds {
     answered: Record,
+    late: Record,
     refused: Record,
 }
 
@@ -81,6 +55,7 @@ impl Visits {
         let mut kinds = self.lock();
         match visit.outcome {
             Outcome::Answered => kinds.answered.add(visit),
+            Outcome::Late => kinds.late.add(visit),
             _ => kinds.refused.add(visit),
         }
     }
@@ -90,7 +65,12 @@ impl Visits {
         self.lock().answered.total
     }
 
-    /// How many requests for challenges were refused since the start.
+    /// How many came for a challenge within the hour after it was withdrawn, since the start.
+    pub fn late(&self) -> u64 {
+        self.lock().late.total
+    }
+
+    /// How many requests for challenges that never were ours were refused since the start.
     pub fn refused(&self) -> u64 {
         self.lock().refused.total
     }
@@ -107,7 +87,7 @@ impl Visits {
 
     fn remembered(&self, wanted: impl Fn(&Visit) -> bool) -> Vec<Visit> {
         let kinds = self.lock();
-        let all = kinds.answered.recent.iter().chain(&kinds.refused.recent);
+        let all = kinds.answered.recent.iter().chain(&kinds.late.recent).chain(&kinds.refused.recent);
         let mut visits: Vec<Visit> = all.filter(|visit| wanted(visit)).cloned().collect();
         visits.sort_by_key(|visit| visit.at);
         visits
@@ -168,6 +148,14 @@ mod tests {
         assert_eq!(recent.len(), 1 + REMEMBERED);
         assert_eq!(recent[0].outcome, Outcome::Answered);
         assert_eq!(recent.last().unwrap().at, at(999_000));
+    }
+
+    #[test]
+    fn who_comes_late_is_no_scanner() {
+        let visits = Visits::default();
+        assert!(visits.record(visit(0, "a.net", Outcome::Late)));
+        assert_eq!((visits.answered(), visits.late(), visits.refused()), (0, 1, 0));
+        assert_eq!(visits.recent(), [visit(0, "a.net", Outcome::Late)]);
     }
 
     #[test]

@@ -297,7 +297,7 @@ impl Keeper {
             Err(e) => {
                 let verdict = e.verdict();
                 let retry_at = match verdict {
-                    Verdict::RateLimited(Some(until)) => {
+                    Verdict::RateLimited { until: Some(until), .. } => {
                         begun.retry_at.max(until.min(clock::now() + schedule::LONGEST_WAIT))
                     }
                     _ => begun.retry_at,
@@ -308,7 +308,7 @@ impl Keeper {
                     attempts.last_error = Some(error.clone());
                 });
                 tell(What::Failed { error, retry_at: stamp(retry_at), still_served: self.is_live(name) });
-                if matches!(verdict, Verdict::RateLimited(_)) { Outcome::Later } else { Outcome::Failed }
+                if matches!(verdict, Verdict::RateLimited { .. }) { Outcome::Later } else { Outcome::Failed }
             }
         };
         begun.end();
@@ -344,10 +344,13 @@ impl Keeper {
             identifiers: request.identifiers.clone(),
             key_type: request.key_type,
             profile: request.profile.clone(),
+            replaces: None,
         };
         let steps = |step: Step| {
             tell(match step {
-                Step::ProfileNotOffered { .. } => What::Warning(step.to_string()),
+                Step::ProfileNotOffered { .. }
+                | Step::ProfileRefused { .. }
+                | Step::ReplacesRefused { .. } => What::Warning(step.to_string()),
                 _ => What::Step(step.to_string()),
             });
         };

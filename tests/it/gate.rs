@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::StatusCode;
-use wicketgate::challenge::{ChallengeGuard, ChallengeTable, Pending};
+use wicketgate::challenge::{ChallengeGuard, ChallengeTable, Pending, Purpose};
 use wicketgate::clock::monotonic;
 use wicketgate::config::{Redirect, RedirectHosts};
 use wicketgate::gate::visits::Outcome;
@@ -56,6 +56,7 @@ impl Gate {
             Pending {
                 key_authorization: Bytes::from_static(KEY_AUTHORIZATION.as_bytes()),
                 hosts: Arc::new(["a.net".parse().unwrap()].into()),
+                purpose: Purpose::Order,
             },
         );
         let redirect = Redirect {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::challenge::{ChallengeGuard, Pending};
+use crate::challenge::{ChallengeGuard, Pending, Purpose};
 use crate::config::Redirect;
 
 const TOKEN: &str = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA";
@@ -30,6 +30,7 @@ fn gate() -> Gate {
     let pending = Pending {
         key_authorization: Bytes::from_static(KEY_AUTHORIZATION.as_bytes()),
         hosts: Arc::new(identifiers(&["a.net", "2001:db8::1"])),
+        purpose: Purpose::Order,
     };
     let guard = table.put(TOKEN.parse().unwrap(), pending);
     let hosts = RedirectHosts::Configured(identifiers(&CONFIGURED));
