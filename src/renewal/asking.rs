@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
-use super::explanation;
+use super::explanation::{self, Seen};
 use super::issuer::IssuerError;
 use super::keeper::{Asked, Keeper};
 use super::ledger::{Ask, Happened, Limits, Scope};
@@ -348,11 +348,8 @@ impl Keeper {
         };
         let failures = acme.failures().to_vec();
         let expected = matches!(issuer, Issuer::LetsEncrypt | Issuer::LetsEncryptStaging).then_some(VANTAGE_POINTS);
-        let text = if failures.is_empty() {
-            acme.to_string()
-        } else {
-            explanation::explain(acme, &outlook.sentences, expected)
-        };
+        let seen = Seen { preflight: outlook.sentences.as_ref(), vantage_points: expected };
+        let text = explanation::sentence(acme, &seen);
         Refusal { text, kind, failures }
     }
 }

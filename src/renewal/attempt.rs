@@ -360,7 +360,7 @@ impl Keeper {
 
     fn note_still_failing(&self, name: &str, outlook: &Outlook) {
         if let Some(lineage) = self.lineages.borrow_mut().get_mut(name) {
-            for (identifier, sentence) in &outlook.sentences {
+            for (identifier, sentence) in outlook.sentences.iter().flatten() {
                 if let Some(kept) = lineage.state.failing.get_mut(identifier) {
                     kept.attempts.last_error = Some(sentence.clone());
                 }

@@ -254,7 +254,7 @@ impl Keeper {
         let ordered = match decision {
             Decision::Order(reason) => self.renew(name, reason, asked, &tell).await,
             _ if force => self.renew(name, Reason::ByHand, asked, &tell).await,
-            _ if !retried.is_empty() => self.renew(name, Reason::NameRetried, asked, &tell).await,
+            _ if !retried.is_empty() => self.renew(name, Reason::NamesRetried, asked, &tell).await,
             Decision::Wait { at, .. } => {
                 tell(What::NotDue { renews_at: stamp(at) });
                 Outcome::Well

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::issuer::reachable;
 use super::keeper::Keeper;
 use super::report::What;
 use crate::config::{CertificateRequest, Issuer};
 use crate::hostname::Identifier;
-use crate::preflight::{self, CaFacts, Preflight};
+use crate::preflight::{self, CaFacts, Certainty, Finding, Preflight};
 
 /// What an order can expect.
 #[derive(Debug, Default)]
@@ -15,8 +16,64 @@ pub(super) struct Outlook {
     pub(super) condemned: BTreeSet<Identifier>,
     /// Something could not be seen from here.
     pub(super) is_inconclusive: bool,
-    /// What was found for each name that is not well.
-    pub(super) sentences: BTreeMap<Identifier, String>,
+    /// What was found for each name that is not well; `None` where nobody looked.
+    pub(super) sentences: Option<BTreeMap<Identifier, String>>,
     /// What was found for names that are condemned.
     pub(super) text: String,
+}
+
+impl Keeper {
+    /// Looks at a certificate's names as the CA will, where that makes sense.
+    pub(super) async fn look(&self, request: &CertificateRequest, tell: &impl Fn(What)) -> Outlook {
+        let config = self.config();
+        let issuer = &config.acme.issuer;
+        if !preflight::applies(&config.acme, issuer, &config.gate) {
+            return Outlook::default();
+        }
+        let preflight = match Preflight::new(&config) {
+            Ok(preflight) => preflight,
+            Err(e) => {
+                tell(What::Warning(e.to_string()));
+                return Outlook { is_inconclusive: true, ..Outlook::default() };
+            }
+        };
+        let facts = self.facts(issuer).await;
+        let findings = preflight.look(&request.identifiers, &self.table, &facts).await;
+        let outlook = Outlook::of(&findings);
+        if outlook.condemned.is_empty() && outlook.is_inconclusive {
+            tell(What::Warning(format!("the preflight: {}", outlook.text)));
+        }
+        outlook
+    }
+
+    /// What is known of a CA without making an account for it.
+    pub(super) async fn facts(&self, issuer: &Issuer) -> CaFacts {
+        let config = self.config();
+        if *issuer == Issuer::Embedded {
+            let direct_to = config.gate.listen.first().copied().map(reachable);
+            return CaFacts { direct_to, ..CaFacts::default() };
+        }
+        match self.desk.session_at_hand(&config, &self.store, issuer).await {
+            Some(Ok(session)) => CaFacts {
+                identities: session.caa_identities(),
+                account_uri: Some(session.account_uri().to_owned()),
+                direct_to: None,
+            },
+            // That the CA cannot be reached is told when it is asked.
+            _ => CaFacts::default(),
+        }
+    }
+}
+
+impl Outlook {
+    fn of(findings: &[Finding]) -> Self {
+        let certain = findings.iter().filter(|f| f.certainty == Certainty::Certain);
+        let summary = preflight::summary(findings);
+        Self {
+            condemned: certain.map(|f| f.identifier.clone()).collect(),
+            is_inconclusive: summary.inconclusive,
+            sentences: Some(preflight::sentences(findings)),
+            text: summary.text,
+        }
+    }
 }
