@@ -12,7 +12,7 @@ use super::ledger::{Ask, Happened, Limits, Scope};
 use super::lineages::stamp;
 use super::names::Chosen;
 use super::outlook::Outlook;
-use super::report::{What, minute};
+use super::report::What;
 use super::schedule;
 use crate::acme::{AcmeError, CertificateId, NameFailure, OrderRequest, Step, Verdict};
 use crate::certificate::Certificate;

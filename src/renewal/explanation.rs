@@ -171,7 +171,7 @@ impl<'a> Case<'a> {
     }
 
     fn general(&self) -> Option<String> {
-        self.failure.remedy().map(str::to_owned)
+        None
     }
 
     fn unresolved(&self) -> Finding {
