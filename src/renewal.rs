@@ -7,7 +7,7 @@ mod asking;
 mod attempt;
 mod deploys;
 mod door;
-mod explanation;
+pub mod explanation;
 mod information;
 mod issuer;
 mod keeper;

@@ -246,8 +246,10 @@ impl Keeper {
             let renewal = lineage.live.is_some();
             let (serial, not_after) = (certificate.serial().to_owned(), stamp(certificate.not_after()));
             let identifiers = certificate.identifiers().to_vec();
-            lineage.live = Some((version, certificate));
+            let (not_before, not_after_at) = (certificate.not_before(), certificate.not_after());
             let state = &mut lineage.state;
+            let patience = state.patience.filter(|_| renewal).map(SystemTime::from);
+            state.patience = Some(stamp(schedule::patience(patience, now, not_before, not_after_at)));
             state.issuer = Some(issuer.name());
             state.key_type = Some(request.key_type);
             state.ordered_for.clone_from(&chosen.with);
@@ -274,6 +276,7 @@ impl Keeper {
                 kept.dropped = true;
                 reasons.push(format!("{identifier}: {}", kept.attempts.last_error.as_deref().unwrap_or("it fails")));
             }
+            lineage.live = Some((version, certificate));
             lineage.limited = None;
             let renews_at = stamp(lineage.next_order(now));
             told.push(What::Obtained { version, serial, identifiers, not_after, renews_at, renewal });

@@ -171,7 +171,7 @@ impl<'a> Case<'a> {
     }
 
     fn general(&self) -> Option<String> {
-        None
+        self.failure.remedy().map(str::to_owned)
     }
 
     fn unresolved(&self) -> Finding {
@@ -283,8 +283,9 @@ impl<'a> Case<'a> {
         let is_connection = matches!(self.failure.kind.as_str(), "connection" | "tls");
         match self.vantage_points {
             Some(expected) if networks < expected => {
-                let seen =
-                    format!("{networks} of about {expected} vantage points arrived here and got the right answer");
+                let seen = format!(
+                    "{networks} of about {expected} vantage points arrived here and got the right answer"
+                );
                 if is_connection {
                     let remedy = "some networks are blocked on the way (a geo filter, or a list of bad addresses?): let everyone reach port 80 while an order is pending";
                     Finding::new(seen, remedy)
@@ -298,7 +299,10 @@ impl<'a> Case<'a> {
                 "other networks may be blocked on the way (a geo filter?), or answers do not find the way back: look at firewalls that track connections, and at routes that differ from the way in",
             ),
             _ => Finding::new(
-                format!("{}, and the CA still refuses, so something in between changes the answer", self.tally()),
+                format!(
+                    "{}, and the CA still refuses, so something in between changes the answer",
+                    self.tally()
+                ),
                 "no proxy or filter in front may rewrite, compress or cache what comes from /.well-known/acme-challenge/",
             ),
         }

@@ -16,7 +16,7 @@ impl Keeper {
         let about = {
             let lineages = self.lineages.borrow();
             let Some(lineage) = lineages.get(name) else { return };
-            if lineage.next_ask().is_none_or(|at| at > clock::now()) {
+            if lineage.next_ask(clock::now()).is_none_or(|at| at > clock::now()) {
                 return;
             }
             let Some(issuer) = lineage.live_issuer() else { return };
@@ -61,7 +61,7 @@ impl Keeper {
         };
         let kept_window = before.and_then(|b| b.window);
         let (window, retry_after) = match answer {
-            Ok(Some(window)) => (Some(chosen(&window, kept_window.as_ref())), window.ask_again),
+            Ok(Some(window)) => (chosen(&window, kept_window.as_ref(), lineage.jitter), window.ask_again),
             Ok(None) => (None, None),
             // The CA is away or says nothing that makes sense: what it said before still holds.
             Err(_) => (kept_window.clone(), None),
@@ -88,17 +88,17 @@ impl Keeper {
 }
 
 /// The window with the moment chosen in it: once, and kept as long as the window stays the same.
-fn chosen(window: &RenewalWindow, kept: Option<&SuggestedWindow>) -> SuggestedWindow {
+fn chosen(window: &RenewalWindow, kept: Option<&SuggestedWindow>, random: f64) -> Option<SuggestedWindow> {
     let before = kept.map(|kept| schedule::Window {
         start: kept.start.into(),
         end: kept.end.into(),
         chosen: kept.chosen.into(),
     });
-    let moment = schedule::keep_or_choose(before.as_ref(), window.start, window.end, rand_unit());
-    SuggestedWindow {
+    let moment = schedule::keep_or_choose(before.as_ref(), window.start, window.end, random)?;
+    Some(SuggestedWindow {
         start: stamp(moment.start),
         end: stamp(moment.end),
         chosen: stamp(moment.chosen),
         explanation_url: window.explanation_url.clone(),
-    }
+    })
 }

@@ -11,7 +11,7 @@ use super::ledger::{Ledger, Limits};
 use super::names;
 use super::postponement;
 use super::report::{CertificateStatus, DeployStatus, NameStatus, What};
-use super::schedule::{self, Decision, HeldBecause, Hold, Known, Window};
+use super::schedule::{self, Decision, Known, Why, Window};
 use crate::certificate::Certificate;
 use crate::clock;
 use crate::config::{CertificateRequest, Config, Issuer, Partial};
@@ -30,6 +30,8 @@ pub(super) struct Lineage {
     pub(super) issuers: Vec<Issuer>,
     pub(super) state: LineageState,
     pub(super) live: Option<(Version, Certificate)>,
+    /// Spreads the moments of many installations and lineages: from 0 to 1, always the same for one.
+    pub(super) jitter: f64,
     /// Until when the ledger allows no order, and why.
     pub(super) limited: Option<(SystemTime, String)>,
 }
@@ -40,6 +42,7 @@ impl Lineages {
     /// the place of a damaged one.
     pub fn load(config: &Config, store: Option<&Store>, mend: bool) -> (Self, Vec<String>) {
         let mut told = Vec::new();
+        let installation = installation(config);
         let lineages = config.certificates.iter().map(|request| {
             let name = request.name.as_str();
             let (mut state, mut live) = (LineageState::default(), None);
@@ -53,8 +56,9 @@ impl Lineages {
                     if mended { store.current(name).unwrap_or_default() } else { None }
                 });
             }
+            let jitter = schedule::jitter_of(&format!("{installation}\n{name}"));
             let issuers = config.acme.issuers().cloned().collect();
-            (name.to_owned(), Lineage { request: request.clone(), issuers, state, live, limited: None })
+            (name.to_owned(), Lineage { request: request.clone(), issuers, state, live, jitter, limited: None })
         });
         let lineages = Self(lineages.collect());
         (lineages, told)
@@ -118,30 +122,34 @@ impl Lineage {
     /// What to do about the certificate itself.
     pub(super) fn decide(&self, now: SystemTime) -> Decision {
         let unfit = self.unfit();
+        let attempts = &self.state.attempts;
+        let is_same_wish = self.state.attempted_for == self.request.identifiers;
         let known = Known {
             validity: self.validity(),
             obtained_at: self.state.obtained_at.map(SystemTime::from),
+            patience: self.state.patience.map(SystemTime::from),
             unfit: unfit.as_deref(),
             window: self.window(),
-            jitter: self.jitter(),
-            hold: self.hold(now),
+            explanation: self.explanation(),
+            jitter: self.jitter,
+            failures: attempts.failures,
+            retry_at: attempts.retry_at.filter(|_| is_same_wish).map(SystemTime::from),
         };
-        schedule::decide(&known, now)
+        let decision = schedule::decide(&known, now);
+        let Some((until, why)) = self.hold(now) else { return decision };
+        match decision {
+            Decision::Wait { .. } => decision,
+            Decision::Held { at, .. } if at >= until => decision,
+            _ => Decision::Held { at: until, why },
+        }
     }
 
-    /// Until when nothing is ordered although it may be due, and why.
-    fn hold(&self, now: SystemTime) -> Option<Hold> {
-        let attempts = &self.state.attempts;
-        let failed = attempts.retry_at.filter(|_| self.state.attempted_for == self.request.identifiers);
-        let failed = failed.map(|at| Hold { until: at.into(), why: HeldBecause::Failures(attempts.failures) });
-        let postponed = self.state.postponed.as_ref();
-        let postponed = postponed.map(|p| Hold { until: p.look_at.into(), why: HeldBecause::Preflight });
-        let limited = self.limited.as_ref().map(|(at, _)| Hold { until: *at, why: HeldBecause::Limit });
-        [failed, postponed, limited]
-            .into_iter()
-            .flatten()
-            .filter(|hold| now < hold.until && hold.until <= now + schedule::LONGEST_WAIT)
-            .max_by_key(|hold| hold.until)
+    /// Until when nothing is ordered for another cause than failures, and why.
+    fn hold(&self, now: SystemTime) -> Option<(SystemTime, Why)> {
+        let postponed = self.state.postponed.as_ref().map(|p| (SystemTime::from(p.look_at), Why::Preflight));
+        let limited = self.limited.as_ref().map(|(until, _)| (*until, Why::Limit));
+        let is_believed = |(until, _): &(SystemTime, Why)| now < *until && *until <= now + schedule::LONGEST_WAIT;
+        postponed.into_iter().chain(limited).filter(is_believed).max_by_key(|(until, _)| *until)
     }
 
     /// When the certificate itself is ordered again, as things stand at `now`.
@@ -188,21 +196,22 @@ impl Lineage {
 
     pub(super) fn window(&self) -> Option<Window> {
         let window = self.information()?.window.as_ref()?;
-        Some(Window {
-            start: window.start.into(),
-            end: window.end.into(),
-            chosen: window.chosen.into(),
-        })
+        Some(Window { start: window.start.into(), end: window.end.into(), chosen: window.chosen.into() })
+    }
+
+    fn explanation(&self) -> Option<&str> {
+        self.information()?.window.as_ref()?.explanation_url.as_deref()
     }
 
     /// When the CA is asked about the renewal of the live version; `None` where there is nobody to ask.
-    pub(super) fn next_ask(&self) -> Option<SystemTime> {
+    pub(super) fn next_ask(&self, now: SystemTime) -> Option<SystemTime> {
         let (_, certificate) = self.live.as_ref()?;
-        let issuer = self.state.issuer.as_ref()?;
-        if !self.issuers.iter().any(|i| i.name() == *issuer) {
-            return None;
+        self.live_issuer()?;
+        let next = self.information().map(|kept| SystemTime::from(kept.ask_at));
+        if schedule::is_time_to_ask(next, certificate.not_after(), now) {
+            return Some(now);
         }
-        Some(self.information().map_or(certificate.not_before(), |kept| kept.ask_at.into()))
+        next.filter(|at| *at > now && *at < certificate.not_after())
     }
 
     /// Whether that issuer signed the live version.
@@ -214,17 +223,6 @@ impl Lineage {
     pub(super) fn live_issuer(&self) -> Option<Issuer> {
         let issuer = self.state.issuer.as_ref()?;
         self.issuers.iter().find(|i| i.name() == *issuer).cloned()
-    }
-
-    /// A number from 0 to 1 that stays the same for one version: certificates that were made in the same
-    /// second are not renewed in the same second.
-    fn jitter(&self) -> f64 {
-        let serial = self.live.as_ref().map_or("", |(_, c)| c.serial());
-        let mut hash: u32 = 0x811c_9dc5;
-        for byte in serial.bytes().chain(self.request.name.bytes()) {
-            hash = (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-        }
-        f64::from(hash) / f64::from(u32::MAX)
     }
 
     /// What is to be said of names that the live version lacks.
@@ -292,7 +290,7 @@ impl Lineage {
             None
         };
         let deploys = self.pending_deploys().map(|(_, at)| at.unwrap_or(now));
-        deploys.chain(names).chain(self.next_ask()).fold(self.next_order(now), SystemTime::min)
+        deploys.chain(names).chain(self.next_ask(now)).fold(self.next_order(now), SystemTime::min)
     }
 
     fn status(
@@ -356,12 +354,9 @@ impl Lineage {
             not_after: certificate.map(|c| stamp(c.not_after())),
             next: stamp(next),
             reason,
-            days_left: remaining.map(|(days, _)| days),
-            fraction_left: remaining.map(|(_, fraction)| fraction),
-            explanation_url: self
-                .information()
-                .and_then(|kept| kept.window.as_ref())
-                .and_then(|window| window.explanation_url.clone()),
+            days_left: remaining.map(|(days, _)| rounded(days, 100.0)),
+            fraction_left: remaining.map(|(_, fraction)| rounded(fraction, 1000.0)),
+            explanation_url: self.explanation().map(str::to_owned),
             failures_left: left.says,
             failing: failing.collect(),
             failures: self.state.attempts.failures,
@@ -369,6 +364,18 @@ impl Lineage {
             deploys: deploys.collect(),
         }
     }
+}
+
+/// What tells this installation from others, and stays.
+fn installation(config: &Config) -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    format!("{host}\n{}\n{}", machine.trim(), config.state_dir.display())
+}
+
+/// Down to so many parts of one: nobody looks at more, and a certificate has not ended before its end.
+fn rounded(number: f64, parts: f64) -> f64 {
+    (number * parts).floor() / parts
 }
 
 /// A moment for a file or a person; one beyond the year 9999 is cut off there.

@@ -21,6 +21,9 @@ pub struct LineageState {
     pub ordered_for: Vec<Identifier>,
     /// When the live version was obtained.
     pub obtained_at: Option<Timestamp>,
+    /// Until when the live version is used, whatever the CA wants: one that keeps asking for replacements
+    /// does not get them.
+    pub patience: Option<Timestamp>,
     /// Attempts to obtain a certificate since the last success.
     pub attempts: Attempts,
     /// The identifiers that those attempts were for: another wish starts afresh.
