@@ -3,9 +3,11 @@
 //! The keys live in memory only and end with the process. The root is short-lived and name-constrained
 //! (RFC 5280 section 4.2.1.10), so that a person may trust it for a rehearsal without risk.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, SystemTime};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use rcgen::{
     BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
     GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints, PublicKeyData, SanType,
@@ -16,6 +18,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use crate::hostname::{Hostname, Identifier};
 
 use super::faults::ChainFault;
+use super::renewal::CertificateId;
 
 /// Clocks disagree by seconds even on one machine; a longer shift would only distort short lifetimes.
 const BACKDATE: Duration = Duration::from_secs(5);
@@ -25,8 +28,42 @@ pub(super) struct Authority {
     root_pem: String,
     intermediate: Issuer<'static, KeyPair>,
     intermediate_pem: String,
+    /// The intermediate's key identifier.
+    key_identifier: [u8; 20],
+    permitted: BTreeSet<Identifier>,
+    backdate: Duration,
     not_before: SystemTime,
     not_after: SystemTime,
+}
+
+/// How long a root lasts, and how far back certificates are dated.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    /// Of root and intermediate, from the first moment that they are valid.
+    pub(super) lifetime: Duration,
+    /// Of everything that is signed; a few seconds at least.
+    pub(super) backdate: Duration,
+}
+
+/// What was signed.
+#[derive(Debug)]
+pub(super) struct Leaf {
+    /// In PEM, leaf first, without the root.
+    pub(super) chain: String,
+    pub(super) id: CertificateId,
+    /// SHA-256 of its DER.
+    pub(super) fingerprint: [u8; 32],
+    pub(super) not_before: SystemTime,
+    pub(super) not_after: SystemTime,
+}
+
+/// What is to be signed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) names: &'a [Identifier],
+    pub(super) lifetime: Duration,
+    pub(super) serial: [u8; 16],
+    pub(super) fault: ChainFault,
 }
 
 /// The API's own certificate chain and key.
@@ -40,6 +77,8 @@ pub(super) struct ApiCredentials {
 pub(super) enum IssueError {
     #[error("the embedded CA's root has expired: restart it to get a new one")]
     Expired,
+    #[error("`{0}` is not among the names that this embedded CA was started for")]
+    NotPermitted(Identifier),
     #[error("the certificate can't be made: {0}")]
     Encoding(#[from] rcgen::Error),
 }
@@ -49,12 +88,13 @@ impl Authority {
     pub(super) fn new(
         permitted: &[Identifier],
         listen: IpAddr,
-        lifetime: Duration,
+        terms: Terms,
         now: SystemTime,
         random: [u8; 16],
     ) -> Result<(Self, ApiCredentials), rcgen::Error> {
-        let not_before = now - BACKDATE;
-        let not_after = not_before + lifetime;
+        let backdate = terms.backdate.max(BACKDATE);
+        let not_before = now - backdate;
+        let not_after = not_before + terms.lifetime;
         let [first, second, third] = [0, 1, 2].map(|step| {
             let mut serial = random;
             serial[15] ^= step;
@@ -84,6 +124,9 @@ impl Authority {
         intermediate_params.use_authority_key_identifier_extension = true;
         intermediate_params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let intermediate_key = KeyPair::generate()?;
+        let key_identifier = intermediate_params.key_identifier(&intermediate_key);
+        let key_identifier =
+            key_identifier.try_into().expect("by default it is 160 bits of a digest (RFC 7093 section 2)");
         let intermediate = intermediate_params.signed_by(&intermediate_key, &root_issuer)?;
 
         let api_names = std::iter::once(Identifier::Dns(localhost()))
@@ -96,6 +139,9 @@ impl Authority {
             root_pem: root.pem(),
             intermediate: Issuer::new(intermediate_params, intermediate_key),
             intermediate_pem: intermediate.pem(),
+            key_identifier,
+            permitted: permitted.iter().cloned().collect(),
+            backdate,
             not_before,
             not_after,
         };
@@ -106,45 +152,57 @@ impl Authority {
         &self.root_pem
     }
 
-    /// Signs a leaf and returns the chain in PEM, leaf first, without the root. It is valid from a few
-    /// seconds ago for the lifetime, but never longer than the intermediate.
+    /// Signs a leaf. It is valid from a few seconds ago, or as far back as was agreed, for its lifetime,
+    /// but never outside the intermediate's own.
     pub(super) fn issue(
         &self,
         key: &impl PublicKeyData,
-        names: &[Identifier],
-        lifetime: Duration,
+        wanted: Wanted<'_>,
         now: SystemTime,
-        serial: [u8; 16],
-        fault: ChainFault,
-    ) -> Result<String, IssueError> {
-        let not_before = (now - BACKDATE).max(self.not_before);
+    ) -> Result<Leaf, IssueError> {
+        if let Some(name) = wanted.names.iter().find(|&name| !self.permitted.contains(name)) {
+            return Err(IssueError::NotPermitted(name.clone()));
+        }
+        let second = Duration::from_secs(1);
+        let mut not_before = (now - self.backdate).max(self.not_before);
         // Both ends belong to the validity (RFC 5280 section 4.1.2.5).
-        let not_after = (not_before + lifetime - Duration::from_secs(1)).min(self.not_after);
+        let mut not_after = (not_before + wanted.lifetime - second).min(self.not_after);
         if not_after <= now {
             return Err(IssueError::Expired);
         }
-        let mut params = leaf_params(names, not_before, not_after, serial)?;
-        match fault {
-            ChainFault::Expired => {
-                let hour = Duration::from_secs(3600);
-                set_validity(&mut params, now - 2 * hour, now - hour);
-            }
-            ChainFault::WrongName => {
-                params.subject_alt_names = vec![SanType::DnsName("elsewhere.invalid".try_into()?)];
-            }
-            _ => {}
+        if wanted.fault == ChainFault::Expired {
+            let hour = Duration::from_secs(3600);
+            (not_before, not_after) = (now - 2 * hour, now - hour);
         }
-        let leaf = if fault == ChainFault::WrongKey {
+        let mut params = leaf_params(wanted.names, not_before, not_after, wanted.serial)?;
+        if wanted.fault == ChainFault::WrongName {
+            params.subject_alt_names = vec![SanType::DnsName("elsewhere.invalid".try_into()?)];
+        }
+        let leaf = if wanted.fault == ChainFault::WrongKey {
             params.signed_by(&KeyPair::generate()?, &self.intermediate)?
         } else {
             params.signed_by(key, &self.intermediate)?
         };
-        Ok(match fault {
+        let chain = match wanted.fault {
             ChainFault::MissingIntermediate => leaf.pem(),
             ChainFault::ReversedOrder => self.intermediate_pem.clone() + &leaf.pem(),
             _ => leaf.pem() + &self.intermediate_pem,
+        };
+        Ok(Leaf {
+            chain,
+            id: CertificateId { issuer: self.key_identifier, serial: positive(wanted.serial) },
+            fingerprint: fingerprint(leaf.der()),
+            not_before,
+            not_after,
         })
     }
+}
+
+/// SHA-256.
+pub(super) fn fingerprint(der: &[u8]) -> [u8; 32] {
+    let mut fingerprint = [0; 32];
+    fingerprint.copy_from_slice(digest(&SHA256, der).as_ref());
+    fingerprint
 }
 
 fn ca_params(
@@ -226,10 +284,14 @@ fn loopbacks(listen: IpAddr) -> Vec<IpAddr> {
     addresses
 }
 
-/// Positive and of constant length (RFC 5280 section 4.1.2.2).
-fn serial_number(mut random: [u8; 16]) -> SerialNumber {
+fn serial_number(random: [u8; 16]) -> SerialNumber {
+    SerialNumber::from_slice(&positive(random))
+}
+
+/// As a serial number: positive and of constant length (RFC 5280 section 4.1.2.2).
+fn positive(mut random: [u8; 16]) -> [u8; 16] {
     random[0] = random[0] & 0x3f | 0x40;
-    SerialNumber::from_slice(&random)
+    random
 }
 
 fn set_validity(params: &mut CertificateParams, not_before: SystemTime, not_after: SystemTime) {
@@ -262,15 +324,24 @@ mod tests {
     }
 
     fn authority(lifetime: Duration) -> Authority {
+        backdated(lifetime, Duration::ZERO)
+    }
+
+    fn backdated(lifetime: Duration, backdate: Duration) -> Authority {
         let permitted = identifiers(&["a.example", "192.0.2.1"]);
-        Authority::new(&permitted, Ipv4Addr::LOCALHOST.into(), lifetime, noon(), [0xab; 16]).unwrap().0
+        let terms = Terms { lifetime, backdate };
+        Authority::new(&permitted, Ipv4Addr::LOCALHOST.into(), terms, noon(), [0xab; 16]).unwrap().0
+    }
+
+    fn wanted(names: &[Identifier], lifetime: Duration, fault: ChainFault) -> Wanted<'_> {
+        Wanted { names, lifetime, serial: [7; 16], fault }
     }
 
     fn issue(authority: &Authority, lifetime: Duration, now: SystemTime, fault: ChainFault) -> Vec<Vec<u8>> {
         let key = KeyPair::generate().unwrap();
         let names = identifiers(&["a.example", "192.0.2.1"]);
-        let pem = authority.issue(&key, &names, lifetime, now, [7; 16], fault).unwrap();
-        CertificateDer::pem_slice_iter(pem.as_bytes()).map(|der| der.unwrap().to_vec()).collect()
+        let leaf = authority.issue(&key, wanted(&names, lifetime, fault), now).unwrap();
+        CertificateDer::pem_slice_iter(leaf.chain.as_bytes()).map(|der| der.unwrap().to_vec()).collect()
     }
 
     fn parse(der: &[u8]) -> X509Certificate<'_> {
@@ -300,7 +371,7 @@ mod tests {
         let [leaf, intermediate] = [parse(&chain[0]), parse(&chain[1])];
         assert_eq!(leaf.validity().not_after, intermediate.validity().not_after);
         let key = KeyPair::generate().unwrap();
-        let late = authority.issue(&key, &[], DAY, noon() + 30 * DAY, [7; 16], ChainFault::None);
+        let late = authority.issue(&key, wanted(&[], DAY, ChainFault::None), noon() + 30 * DAY);
         assert!(matches!(late, Err(IssueError::Expired)));
     }
 
@@ -339,9 +410,9 @@ mod tests {
     #[test]
     fn the_root_is_limited_in_names_and_addresses_of_both_families() {
         // With host names alone permitted, any address would be.
-        let (authority, _) =
-            Authority::new(&identifiers(&["a.example"]), "127.0.0.2".parse().unwrap(), DAY, noon(), [1; 16])
-                .unwrap();
+        let (permitted, listen) = (identifiers(&["a.example"]), "127.0.0.2".parse().unwrap());
+        let terms = Terms { lifetime: DAY, backdate: Duration::ZERO };
+        let (authority, _) = Authority::new(&permitted, listen, terms, noon(), [1; 16]).unwrap();
         let der = CertificateDer::from_pem_slice(authority.root_pem().as_bytes()).unwrap();
         let root = parse(&der);
         let extension = root.name_constraints().unwrap().unwrap();
@@ -368,6 +439,44 @@ mod tests {
     }
 
     #[test]
+    fn a_leaf_is_backdated_as_agreed_and_keeps_its_lifetime() {
+        let hour = Duration::from_secs(3600);
+        let authority = backdated(400 * DAY, hour);
+        let chain = issue(&authority, 398 * DAY, noon(), ChainFault::None);
+        let validity = parse(&chain[0]).validity().clone();
+        assert_eq!(validity.not_before.timestamp(), seconds(noon() - hour));
+        assert_eq!(validity.not_after.timestamp() + 1, seconds(noon() - hour + 398 * DAY));
+    }
+
+    #[test]
+    fn nothing_is_signed_for_a_name_that_is_not_permitted() {
+        let authority = authority(200 * DAY);
+        let key = KeyPair::generate().unwrap();
+        for names in [&["b.example"][..], &["a.example", "x.a.example"], &["192.0.2.2"]] {
+            let names = identifiers(names);
+            let error = authority.issue(&key, wanted(&names, DAY, ChainFault::None), noon()).unwrap_err();
+            assert!(matches!(error, IssueError::NotPermitted(_)), "{names:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_leaf_has_the_name_that_clients_make_of_it() {
+        let authority = authority(200 * DAY);
+        let key = KeyPair::generate().unwrap();
+        let names = identifiers(&["a.example"]);
+        let issued = authority.issue(&key, wanted(&names, DAY, ChainFault::None), noon()).unwrap();
+        let der = CertificateDer::from_pem_slice(issued.chain.as_bytes()).unwrap();
+        let leaf = parse(&der);
+        assert_eq!(leaf.raw_serial(), issued.id.serial);
+        let issuer = leaf.iter_extensions().find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|id| id.0.to_vec()),
+            _ => None,
+        });
+        assert_eq!(issuer.as_deref(), Some(issued.id.issuer.as_slice()));
+        assert_eq!(issued.fingerprint, fingerprint(&der));
+    }
+
+    #[test]
     fn chain_faults_are_what_they_say() {
         let authority = authority(200 * DAY);
         let expired = issue(&authority, DAY, noon(), ChainFault::Expired);
@@ -384,9 +493,9 @@ mod tests {
 
         let key = KeyPair::generate().unwrap();
         let leaf = |fault| {
-            let pem =
-                authority.issue(&key, &identifiers(&["a.example"]), DAY, noon(), [7; 16], fault).unwrap();
-            let der = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+            let names = identifiers(&["a.example"]);
+            let issued = authority.issue(&key, wanted(&names, DAY, fault), noon()).unwrap();
+            let der = CertificateDer::from_pem_slice(issued.chain.as_bytes()).unwrap();
             parse(&der).public_key().subject_public_key.data.to_vec()
         };
         assert_eq!(leaf(ChainFault::None), key.der_bytes());

@@ -1,4 +1,4 @@
-//! The protocol itself (RFC 8555): a request and the time in, an answer and something to do out.
+//! The protocol itself (RFC 8555, RFC 9773): a request and the time in, an answer and something to do out.
 //!
 //! Nothing here waits or talks to anybody, so a test can drive it without a network; `server` performs
 //! the [`Action`]s.
@@ -6,46 +6,70 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use http::{Method, StatusCode};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::hostname::Identifier;
+use crate::words::printable;
 
 use super::authority::Authority;
-use super::csr;
-use super::documents::{Documents, Route, TERMS};
-use super::faults::{Dice, Faults};
+use super::certificates::Certificates;
+use super::documents::{Documents, EXPLANATION, Offers, Route, TERMS};
+use super::external::ExternalAccounts;
+use super::faults::{AnswerFault, Dice, Faults, RetryAfter};
 use super::jwk::AccountKey;
 use super::jws::{Jws, Payload, Signer};
+use super::limits::{Buckets, Subject};
 use super::nonces::Nonces;
-use super::order::{OrderStatus, Progress};
 use super::problem::{Problem, ProblemType};
 use super::reply::Reply;
-use super::request::OrderRequest;
+use super::seen::Seen;
 use super::state::{Limits, State};
-use super::validate::Attempt;
+use super::validate::{Attempt, Plan};
 
 mod accounts;
+mod orders;
+mod renewal;
+mod revocation;
+
+use revocation::Revoker;
 
 /// How many nonces may be outstanding.
 const NONCES: usize = 10_000;
 
-/// How many orders a page of an account's list holds.
-const PAGE: usize = 100;
+/// How many issued certificates are remembered.
+const CERTIFICATES: usize = 10_000;
+
+/// How much of a foreign text is quoted.
+const SHOWN: usize = 200;
 
 /// The embedded CA's mind.
 pub(super) struct Ca {
     state: State,
     nonces: Nonces,
+    certificates: Certificates,
+    external: ExternalAccounts,
+    buckets: Buckets,
     authority: Authority,
     documents: Documents,
     permitted: BTreeSet<Identifier>,
+    leaf_lifetime: Option<Duration>,
     faults: Faults,
     dice: Dice,
+    seen: Seen,
+}
+
+/// What a CA starts with.
+pub(super) struct Founding {
+    /// `https://ADDRESS:PORT`
+    pub(super) base: String,
+    pub(super) authority: Authority,
+    pub(super) permitted: Vec<Identifier>,
+    pub(super) external: ExternalAccounts,
+    /// Of every leaf, whatever its profile says.
+    pub(super) leaf_lifetime: Option<Duration>,
+    pub(super) faults: Faults,
 }
 
 /// A request, read whole.
@@ -62,7 +86,7 @@ pub(super) struct Ask<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Action {
     /// Ask the gate, then call [`Ca::validated`].
-    Validate { authorization: u64, attempt: Attempt },
+    Validate { authorization: u64, attempt: Attempt, plan: Plan },
     /// Wait, then call [`Ca::issue`].
     Issue { order: u64, after: Duration },
 }
@@ -70,32 +94,56 @@ pub(super) enum Action {
 type Outcome = (Reply, Option<Action>);
 
 impl Ca {
-    pub(super) fn new(base: String, authority: Authority, permitted: &[Identifier], faults: Faults) -> Self {
+    pub(super) fn new(founding: Founding) -> Self {
+        let Founding { base, authority, permitted, external, leaf_lifetime, faults } = founding;
         Self {
             state: State::new(Limits::default()),
             nonces: Nonces::new(NONCES),
+            certificates: Certificates::new(CERTIFICATES),
+            external,
+            buckets: Buckets::default(),
             authority,
-            documents: Documents { base },
-            permitted: permitted.iter().cloned().collect(),
+            documents: Documents { base, details: !faults.no_details },
+            permitted: permitted.into_iter().collect(),
+            leaf_lifetime,
             dice: Dice::new(faults.seed),
             faults,
+            seen: Seen::default(),
         }
-    }
-
-    pub(super) fn faults(&self) -> &Faults {
-        &self.faults
     }
 
     pub(super) fn set_faults(&mut self, faults: Faults) {
         self.dice = Dice::new(faults.seed);
+        self.documents.details = !faults.no_details;
+        if self.faults.limits != faults.limits {
+            self.buckets.clear();
+        }
         self.faults = faults;
+    }
+
+    pub(super) fn set_leaf_lifetime(&mut self, lifetime: Option<Duration>) {
+        self.leaf_lifetime = lifetime;
+    }
+
+    pub(super) fn seen(&self) -> &Seen {
+        &self.seen
+    }
+
+    /// The fault that a request for that path meets; it is counted by that.
+    pub(super) fn meet(&mut self, path: &str) -> AnswerFault {
+        if path.starts_with("/renewal-info/") {
+            self.seen.renewal_info_asks += 1;
+        }
+        self.faults.answer_to(path)
     }
 
     /// Answers a request.
     pub(super) fn handle(&mut self, ask: Ask<'_>, now: SystemTime) -> Outcome {
         let route = Route::parse(ask.path);
-        let (mut reply, action) =
-            self.answer(route, ask, now).unwrap_or_else(|problem| (Reply::problem(&problem), None));
+        let (mut reply, action) = match self.faults.answer_to(ask.path) {
+            AnswerFault::Status(status, retry_after) => (refusal(status, retry_after, now), None),
+            _ => self.answer(route, ask, now).unwrap_or_else(|problem| (Reply::problem(&problem), None)),
+        };
         if ask.method == Method::POST || route == Some(Route::NewNonce) {
             reply = reply.nonce(self.nonces.issue(super::random()));
         }
@@ -116,11 +164,9 @@ impl Ca {
         }
         let readable = *ask.method == Method::GET || *ask.method == Method::HEAD;
         let reply = match route {
-            Route::Directory if readable => Reply::json(StatusCode::OK, &self.documents.directory()),
-            Route::Terms if readable => Reply::text(TERMS),
             // RFC 8555 section 7.2
             Route::NewNonce if *ask.method == Method::HEAD => Reply::empty(StatusCode::OK),
-            Route::NewNonce if readable => Reply::empty(StatusCode::NO_CONTENT),
+            _ if readable && route.is_public() => self.public(route, now)?,
             _ => {
                 let allowed = if route.is_public() { "GET, HEAD, POST" } else { "POST" };
                 let problem = Problem::malformed(format!("only {allowed} here (RFC 8555 section 6.3)"))
@@ -129,6 +175,24 @@ impl Ca {
             }
         };
         Ok((reply, None))
+    }
+
+    /// What anybody may read.
+    fn public(&mut self, route: Route, now: SystemTime) -> Result<Reply, Problem> {
+        Ok(match route {
+            Route::Directory => {
+                let offers = Offers {
+                    renewal_info: !self.faults.renewal.not_offered,
+                    external_account_required: self.external.required(),
+                };
+                Reply::json(StatusCode::OK, &self.documents.directory(offers))
+            }
+            Route::Terms => Reply::text(TERMS),
+            Route::Explanation => Reply::text(EXPLANATION),
+            Route::NewNonce => Reply::empty(StatusCode::NO_CONTENT),
+            Route::RenewalInfo(id) => self.renewal_information(&id, now)?,
+            _ => return Err(Problem::not_found("resource")),
+        })
     }
 
     fn post(&mut self, route: Route, ask: Ask<'_>, now: SystemTime) -> Result<Outcome, Problem> {
@@ -141,19 +205,33 @@ impl Ca {
             // RFC 8555 section 6.4
             return Err(denied(format!(
                 "the protected header's url `{}` is not the one that was requested",
-                jws.url.escape_debug()
+                printable(&jws.url, SHOWN)
             )));
         }
-        if route == Route::NewAccount {
-            let Signer::Key(key) = jws.signer.clone() else {
-                return Err(Problem::malformed("a request for an account carries the key itself (jwk)"));
-            };
-            let payload = self.authentic(jws, &key)?;
-            return Ok((self.new_account(key, payload, now)?, None));
+        match (route, jws.signer.clone()) {
+            (Route::NewAccount, Signer::Key(key)) => {
+                let payload = self.authentic(jws, &key)?;
+                Ok((self.new_account(key, payload, now)?, None))
+            }
+            (Route::RevokeCert, Signer::Key(key)) => {
+                let payload = self.authentic(jws, &key)?;
+                Ok((self.revoke(Revoker::Key(key), payload, now)?, None))
+            }
+            (Route::NewAccount, Signer::Account(_)) => {
+                Err(Problem::malformed("a request for an account carries the key itself (jwk)"))
+            }
+            (_, Signer::Key(_)) => {
+                Err(Problem::malformed("this request is signed with the account's URL (kid)"))
+            }
+            (_, Signer::Account(url)) => {
+                let (account, payload) = self.signer(&url, jws)?;
+                self.serve(route, account, payload, now)
+            }
         }
-        let Signer::Account(url) = &jws.signer else {
-            return Err(Problem::malformed("this request is signed with the account's URL (kid)"));
-        };
+    }
+
+    /// The active account with that URL, and what it signed.
+    fn signer(&mut self, url: &str, jws: Jws) -> Result<(u64, Payload), Problem> {
         let number = match url.strip_prefix(&self.documents.base).and_then(Route::parse) {
             Some(Route::Account(number)) => Some(number),
             _ => None,
@@ -164,7 +242,7 @@ impl Ca {
                     ProblemType::AccountDoesNotExist,
                     format!(
                         "there is no account `{}` here: the embedded CA forgets all when it ends",
-                        url.escape_debug()
+                        printable(url, SHOWN)
                     ),
                 )
             })?;
@@ -174,7 +252,7 @@ impl Ca {
             // RFC 8555 section 7.3.6
             return Err(denied("the account is deactivated"));
         }
-        self.serve(route, number, payload, now)
+        Ok((number, payload))
     }
 
     /// The payload, if signature and nonce are good. The nonce is looked at last, so that nobody
@@ -206,6 +284,8 @@ impl Ca {
             Route::Challenge(number) => return self.challenge(number, account, &payload, now),
             Route::Account(number) => self.account(number, account, payload)?,
             Route::Authorization(number) => self.authorization(number, account, payload, now)?,
+            Route::KeyChange => self.change_key(account, payload)?,
+            Route::RevokeCert => self.revoke(Revoker::Account(account), payload, now)?,
             _ => {
                 payload.nothing()?;
                 self.read(route, account, now)?
@@ -214,172 +294,51 @@ impl Ca {
         Ok((reply, None))
     }
 
-    /// RFC 8555 section 7.4
-    fn new_order(&mut self, account: u64, payload: Payload, now: SystemTime) -> Result<Reply, Problem> {
-        let request = OrderRequest::parse(payload.object()?, &self.permitted)?;
-        if let Some(delay) = self.faults.retry_after_429 {
-            let problem = Problem::new(
-                ProblemType::RateLimited,
-                format!("too many new orders recently: try again in {} seconds", delay.as_secs()),
-            );
-            return Ok(Reply::problem(&problem).retry_after(delay));
-        }
-        let token = || BASE64_URL_SAFE_NO_PAD.encode(super::random::<32>());
-        let number = self.state.create_order(account, request.identifiers, request.profile, token, now)?;
-        let order = self.state.order(number, account, now)?;
-        Ok(Reply::json(StatusCode::CREATED, &self.documents.order(number, order))
-            .location(&self.documents.url(Route::Order(number))))
-    }
-
-    /// RFC 8555 sections 7.5 and 7.5.2
-    fn authorization(
-        &mut self,
-        number: u64,
-        account: u64,
-        payload: Payload,
-        now: SystemTime,
-    ) -> Result<Reply, Problem> {
-        let authorization = self.state.authorization(number, account)?;
-        if let Payload::Object(value) = payload {
-            if value["status"] != "deactivated" {
-                return Err(Problem::malformed("an authorization's status can be set to deactivated only"));
-            }
-            if !authorization.proof.deactivate() {
-                return Err(Problem::malformed("only a pending or valid authorization can be deactivated"));
-            }
-        }
-        Ok(Reply::json(StatusCode::OK, &self.documents.authorization(number, authorization, now)))
-    }
-
-    /// RFC 8555 section 7.5.1
-    fn challenge(
-        &mut self,
-        number: u64,
-        account: u64,
-        payload: &Payload,
-        now: SystemTime,
-    ) -> Result<Outcome, Problem> {
-        let thumbprint = self
-            .state
-            .account(account)
-            .map(|account| account.key.thumbprint().to_owned())
-            .ok_or_else(|| Problem::not_found("account"))?;
-        let authorization = self.state.authorization(number, account)?;
-        let expired = now >= authorization.expires;
-        let starts = *payload != Payload::Get && authorization.proof.begin(expired);
-        let action = starts.then(|| Action::Validate {
-            authorization: number,
-            attempt: Attempt {
-                identifier: authorization.identifier.clone(),
-                token: authorization.token.clone(),
-                key_authorization: format!("{}.{thumbprint}", authorization.token),
-            },
-        });
-        let reply = Reply::json(StatusCode::OK, &self.documents.challenge(number, authorization))
-            .link(&self.documents.url(Route::Authorization(number)), "up");
-        Ok((reply, action))
-    }
-
-    /// A validation ended.
-    pub(super) fn validated(&mut self, authorization: u64, result: Result<(), Problem>, now: SystemTime) {
-        self.state.prove(authorization, result, now);
-    }
-
-    /// RFC 8555 section 7.4
-    fn finalize(
-        &mut self,
-        number: u64,
-        account: u64,
-        payload: Payload,
-        now: SystemTime,
-    ) -> Result<Outcome, Problem> {
-        #[derive(Deserialize)]
-        struct Finalize {
-            csr: String,
-        }
-        let request: Finalize = read(payload.object()?)?;
-        let bad = |detail: String| Problem::new(ProblemType::BadCsr, detail);
-        let der = BASE64_URL_SAFE_NO_PAD
-            .decode(&request.csr)
-            .map_err(|e| bad(format!("csr is not base64url without padding: {e}")))?;
-        let account_key = self.state.account(account).map(|account| account.key.clone());
-        let account_key = account_key.ok_or_else(|| Problem::not_found("account"))?;
-        let order = self.state.order(number, account, now)?;
-        if order.progress.status() != OrderStatus::Ready {
-            return Err(Problem::new(
-                ProblemType::OrderNotReady,
-                format!(
-                    "the order is {}, and only a ready one can be finalized",
-                    order.progress.status().name()
-                ),
-            ));
-        }
-        let identifiers = order.identifiers.iter().cloned().collect();
-        let key = csr::check(&der, &identifiers, &account_key).map_err(|e| bad(e.to_string()))?;
-        order.progress = Progress::Processing { key: Box::new(key) };
-        let after = self.faults.processing;
-        let action = if after.is_zero() {
-            self.issue(number, now);
-            None
-        } else {
-            Some(Action::Issue { order: number, after })
-        };
-        let reply = self.order(number, account, now)?.location(&self.documents.url(Route::Order(number)));
-        Ok((reply, action))
-    }
-
-    /// Ends the processing of an order.
-    pub(super) fn issue(&mut self, order: u64, now: SystemTime) {
-        let Some((key, identifiers, profile)) = self.state.processing(order) else { return };
-        let result = match self.faults.order_error {
-            Some(kind) => Err(Problem::new(kind, "the embedded CA was told to fail here")),
-            None => self
-                .authority
-                .issue(key, identifiers, profile.1, now, super::random(), self.faults.chain)
-                .map_err(|e| Problem::new(ProblemType::ServerInternal, e.to_string())),
-        };
-        self.state.complete(order, result);
-    }
-
     /// POST-as-GET of what can only be read.
     fn read(&mut self, route: Route, account: u64, now: SystemTime) -> Result<Reply, Problem> {
-        Ok(match route {
-            Route::Directory => Reply::json(StatusCode::OK, &self.documents.directory()),
-            Route::Terms => Reply::text(TERMS),
-            Route::NewNonce => Reply::empty(StatusCode::NO_CONTENT),
-            Route::Order(number) => self.order(number, account, now)?,
-            Route::Orders(number, from) => {
-                if number != account {
-                    return Err(denied("this is another account"));
-                }
-                let orders = self.state.orders_of(account, from, PAGE, now);
-                let urls: Vec<_> =
-                    orders.iter().map(|&order| self.documents.url(Route::Order(order))).collect();
-                let reply = Reply::json(StatusCode::OK, &json!({ "orders": urls }));
-                match orders.last() {
-                    // RFC 8555 section 7.1.2.1
-                    Some(last) if orders.len() == PAGE => {
-                        reply.link(&self.documents.url(Route::Orders(account, last + 1)), "next")
-                    }
-                    _ => reply,
-                }
-            }
-            Route::Certificate(number) => match &self.state.order(number, account, now)?.progress {
-                Progress::Valid { chain } => Reply::chain(chain.clone()),
-                _ => return Err(Problem::not_found("certificate")),
-            },
-            _ => return Err(Problem::not_found("resource")),
-        })
+        match route {
+            Route::Order(number) => self.order(number, account, now),
+            Route::Orders(number, from) => self.orders(number, from, account, now),
+            Route::Certificate(number) => self.certificate(number, account, now),
+            _ => self.public(route, now),
+        }
     }
 
-    fn order(&mut self, number: u64, account: u64, now: SystemTime) -> Result<Reply, Problem> {
-        let order = self.state.order(number, account, now)?;
-        let reply = Reply::json(StatusCode::OK, &self.documents.order(number, order));
-        Ok(match (order.progress.status(), self.faults.processing_retry_after) {
-            (OrderStatus::Processing, Some(delay)) => reply.retry_after(delay),
-            _ => reply,
-        })
+    /// The answer where one of those subjects has met its limit; it is counted by that.
+    fn limited(&mut self, subjects: &[Subject], now: SystemTime) -> Option<Reply> {
+        let limits = self.faults.limits?;
+        let limited = self.buckets.check(&limits, subjects, now).err()?;
+        self.seen.limits_met += 1;
+        let whole = Duration::from_secs(limited.wait.as_secs() + u64::from(limited.wait.subsec_nanos() > 0));
+        let moment = super::documents::timestamp(now.checked_add(whole).unwrap_or(now));
+        let moment = moment.replace('T', " ").replace('Z', " UTC");
+        let detail = format!("{}, retry after {moment}", limited.detail);
+        Some(Reply::problem(&Problem::new(ProblemType::RateLimited, detail)).retry_after(whole))
     }
+
+    /// Something happened that counts against the limits.
+    fn spend(&mut self, subjects: Vec<Subject>, now: SystemTime) {
+        if let Some(limits) = self.faults.limits {
+            self.buckets.spend(&limits, subjects, now);
+        }
+    }
+}
+
+/// The answer of [`AnswerFault::Status`].
+fn refusal(status: u16, retry_after: RetryAfter, now: SystemTime) -> Reply {
+    let status = StatusCode::from_u16(status)
+        .ok()
+        .filter(|status| status.is_client_error() || status.is_server_error())
+        .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let (kind, detail) = match status {
+        StatusCode::TOO_MANY_REQUESTS => (ProblemType::RateLimited, "too many requests: try again later"),
+        StatusCode::SERVICE_UNAVAILABLE => {
+            (ProblemType::ServerInternal, "the service is down for maintenance or had an internal error")
+        }
+        _ if status.is_server_error() => (ProblemType::ServerInternal, "internal error"),
+        _ => (ProblemType::Malformed, "the embedded CA was told to refuse this"),
+    };
+    Reply::problem(&Problem::new(kind, detail).with_status(status)).come_back(retry_after, now)
 }
 
 fn denied(detail: impl Into<String>) -> Problem {
@@ -391,7 +350,9 @@ fn media_type(content_type: Option<&str>) -> Option<&str> {
 }
 
 fn read<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
-    serde_json::from_value(value).map_err(|e| Problem::malformed(format!("the payload makes no sense: {e}")))
+    serde_json::from_value(value).map_err(|e| {
+        Problem::malformed(format!("the payload makes no sense: {}", printable(&e.to_string(), SHOWN)))
+    })
 }
 
 #[cfg(test)]

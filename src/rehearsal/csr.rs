@@ -67,20 +67,14 @@ fn key(
         return Err(CsrError::KeyType);
     }
     match spki.parsed() {
-        Ok(PublicKey::RSA(rsa)) => {
-            if !rsa_is_sound(rsa.modulus, rsa.exponent) {
-                return Err(CsrError::WeakRsa(bit_length(rsa.modulus)));
-            }
-            if account.is_rsa(rsa.modulus, rsa.exponent) {
-                return Err(CsrError::AccountKey);
-            }
+        Ok(PublicKey::RSA(rsa)) if !rsa_is_sound(rsa.modulus, rsa.exponent) => {
+            return Err(CsrError::WeakRsa(bit_length(rsa.modulus)));
         }
-        Ok(PublicKey::EC(_)) => {
-            if account.is_point(key.der_bytes()) {
-                return Err(CsrError::AccountKey);
-            }
-        }
+        Ok(PublicKey::RSA(_) | PublicKey::EC(_)) => {}
         _ => return Err(CsrError::KeyType),
+    }
+    if account.is_key_of(spki) {
+        return Err(CsrError::AccountKey);
     }
     Ok(key)
 }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::order::{Progress, Proof};
 use super::problem::identifier_json;
 use super::profile::PROFILES;
+use super::renewal::CertificateId;
 use super::state::{Account, Authorization, Order};
 
 /// A resource, by its path.
@@ -25,6 +26,11 @@ pub(super) enum Route {
     Authorization(u64),
     Challenge(u64),
     Certificate(u64),
+    RevokeCert,
+    KeyChange,
+    RenewalInfo(CertificateId),
+    /// The page that explains an unusual window.
+    Explanation,
 }
 
 impl Route {
@@ -36,11 +42,17 @@ impl Route {
             "/new-nonce" => return Some(Self::NewNonce),
             "/new-account" => return Some(Self::NewAccount),
             "/new-order" => return Some(Self::NewOrder),
+            "/revoke-cert" => return Some(Self::RevokeCert),
+            "/key-change" => return Some(Self::KeyChange),
+            "/renewal-explained" => return Some(Self::Explanation),
             _ => {}
         }
         let (kind, rest) = path.strip_prefix('/')?.split_once('/')?;
         if let ("orders", Some((account, from))) = (kind, rest.split_once('/')) {
             return Some(Self::Orders(number(account)?, number(from)?));
+        }
+        if kind == RENEWAL_INFO {
+            return CertificateId::parse(rest).ok().map(Self::RenewalInfo);
         }
         let number = number(rest)?;
         match kind {
@@ -54,9 +66,12 @@ impl Route {
         }
     }
 
-    /// Whether it may be read without a signature (RFC 8555 section 6.3).
+    /// Whether it may be read without a signature (RFC 8555 section 6.3, RFC 9773 section 4.1).
     pub(super) fn is_public(self) -> bool {
-        matches!(self, Self::Directory | Self::Terms | Self::NewNonce)
+        matches!(
+            self,
+            Self::Directory | Self::Terms | Self::NewNonce | Self::RenewalInfo(_) | Self::Explanation
+        )
     }
 
     pub(super) fn path(self) -> String {
@@ -73,9 +88,16 @@ impl Route {
             Self::Authorization(number) => format!("/authorization/{number}"),
             Self::Challenge(number) => format!("/challenge/{number}"),
             Self::Certificate(number) => format!("/certificate/{number}"),
+            Self::RevokeCert => "/revoke-cert".to_owned(),
+            Self::KeyChange => "/key-change".to_owned(),
+            Self::RenewalInfo(id) => format!("/{RENEWAL_INFO}/{id}"),
+            Self::Explanation => "/renewal-explained".to_owned(),
         }
     }
 }
+
+/// Where renewal information is, with the certificate's name after a slash (RFC 9773 section 4.1).
+const RENEWAL_INFO: &str = "renewal-info";
 
 /// Digits only, and as they are written back: one path for each resource.
 fn number(text: &str) -> Option<u64> {
@@ -87,11 +109,23 @@ pub(super) const TERMS: &str = "This is the embedded CA of wicketgate, for demon
 tests only. Nobody trusts its certificates, and nobody should: its keys are in memory and end with the \
 process.\n";
 
+/// What is read at an `explanationURL`.
+pub(super) const EXPLANATION: &str = "The certificate was revoked. Renew it now.\n";
+
+/// What a directory offers beyond the usual.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Offers {
+    pub(super) renewal_info: bool,
+    pub(super) external_account_required: bool,
+}
+
 /// Writes documents with absolute URLs.
 #[derive(Debug, Clone)]
 pub(super) struct Documents {
     /// `https://ADDRESS:PORT`
     pub(super) base: String,
+    /// Whether what is invalid tells why.
+    pub(super) details: bool,
 }
 
 impl Documents {
@@ -99,32 +133,57 @@ impl Documents {
         format!("{}{}", self.base, route.path())
     }
 
-    /// RFC 8555 section 7.1.1, without what is not offered: newAuthz, revokeCert, keyChange.
-    pub(super) fn directory(&self) -> Value {
+    /// RFC 8555 section 7.1.1, without what is never offered: newAuthz.
+    pub(super) fn directory(&self, offers: Offers) -> Value {
         let profiles: Map<String, Value> =
             PROFILES.iter().map(|&(name, _, description)| (name.to_owned(), description.into())).collect();
-        json!({
+        let mut directory = json!({
             "newNonce": self.url(Route::NewNonce),
             "newAccount": self.url(Route::NewAccount),
             "newOrder": self.url(Route::NewOrder),
+            "revokeCert": self.url(Route::RevokeCert),
+            "keyChange": self.url(Route::KeyChange),
             "meta": {
                 "termsOfService": self.url(Route::Terms),
                 "website": env!("CARGO_PKG_REPOSITORY"),
                 "caaIdentities": ["rehearsal.invalid"],
-                "externalAccountRequired": false,
+                "externalAccountRequired": offers.external_account_required,
                 "profiles": profiles,
             },
-        })
+        });
+        if offers.renewal_info {
+            directory["renewalInfo"] = format!("{}/{RENEWAL_INFO}", self.base).into();
+        }
+        directory
+    }
+
+    /// RFC 9773 section 4.2
+    pub(super) fn renewal_information(
+        &self,
+        (start, end): (SystemTime, SystemTime),
+        explanation_url: Option<&str>,
+    ) -> Value {
+        let mut document = json!({
+            "suggestedWindow": { "start": timestamp(start), "end": timestamp(end) },
+        });
+        if let Some(url) = explanation_url {
+            document["explanationURL"] = url.into();
+        }
+        document
     }
 
     /// RFC 8555 section 7.1.2
     pub(super) fn account(&self, number: u64, account: &Account) -> Value {
-        json!({
+        let mut document = json!({
             "status": if account.active { "valid" } else { "deactivated" },
             "contact": account.contact,
             "termsOfServiceAgreed": true,
             "orders": self.url(Route::Orders(number, 0)),
-        })
+        });
+        if let Some(binding) = &account.external_binding {
+            document["externalAccountBinding"] = binding.clone();
+        }
+        document
     }
 
     /// RFC 8555 section 7.1.3
@@ -138,9 +197,12 @@ impl Documents {
             "finalize": self.url(Route::Finalize(number)),
             "profile": order.profile.0,
         });
+        if let Some(id) = &order.replaces {
+            document["replaces"] = id.to_string().into();
+        }
         match &order.progress {
             Progress::Valid { .. } => document["certificate"] = self.url(Route::Certificate(number)).into(),
-            Progress::Invalid { error: Some(error) } => document["error"] = error.to_json(),
+            Progress::Invalid { error: Some(error) } if self.details => document["error"] = error.to_json(),
             _ => {}
         }
         document
@@ -168,7 +230,7 @@ impl Documents {
             Proof::Valid { validated } | Proof::Deactivated { validated: Some(validated) } => {
                 document["validated"] = timestamp(*validated).into();
             }
-            Proof::Invalid { error } => document["error"] = error.to_json(),
+            Proof::Invalid { error } if self.details => document["error"] = error.to_json(),
             _ => {}
         }
         document
@@ -176,7 +238,7 @@ impl Documents {
 }
 
 /// RFC 3339, whole seconds.
-fn timestamp(time: SystemTime) -> String {
+pub(super) fn timestamp(time: SystemTime) -> String {
     let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
     jiff::Timestamp::from_second(seconds.cast_signed()).unwrap_or(jiff::Timestamp::MAX).to_string()
 }
@@ -200,6 +262,10 @@ mod tests {
             Route::Authorization(4),
             Route::Challenge(5),
             Route::Certificate(u64::MAX),
+            Route::RevokeCert,
+            Route::KeyChange,
+            Route::RenewalInfo(CertificateId { issuer: [1; 20], serial: [2; 16] }),
+            Route::Explanation,
         ] {
             assert_eq!(Route::parse(&route.path()), Some(route));
         }
@@ -219,6 +285,10 @@ mod tests {
             "/order/18446744073709551616",
             "/revoke-cert/1",
             "/orders/1",
+            "/renewal-info",
+            "/renewal-info/",
+            "/renewal-info/1",
+            "/renewal-info/aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE",
         ] {
             assert_eq!(Route::parse(path), None, "{path}");
         }

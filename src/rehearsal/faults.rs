@@ -1,9 +1,21 @@
 //! Faults that tests of an ACME client inject into the embedded CA: what a real authority does on a bad
 //! day, or a broken one on any day. They can be set in code only; no configuration reaches them.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use super::limits::RateLimits;
 use super::problem::ProblemType;
+
+mod orders;
+mod renewal;
+mod validation;
+
+pub use orders::{RefusalForm, RefusedIdentifiers};
+pub use renewal::{RenewalFaults, WindowFault};
+pub use validation::{FailingValidation, ValidationFault, VantagePoints};
+
+/// The last second that an HTTP date can tell (RFC 9110 section 5.6.7).
+const LAST_HTTP_DATE: Duration = Duration::from_secs(253_402_300_799);
 
 /// What goes wrong; everything is off by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,6 +38,22 @@ pub struct Faults {
     pub answer_scope: AnswerScope,
     /// New orders are refused with 429 `rateLimited` and this `Retry-After`, in whole seconds.
     pub retry_after_429: Option<Duration>,
+    /// Limits that are really kept, as a public CA keeps them. Setting others than before empties the
+    /// buckets.
+    pub limits: Option<RateLimits>,
+    /// Identifiers that new orders are refused for.
+    pub refused: Option<RefusedIdentifiers>,
+    /// New orders that name the certificate they replace are refused with this error: `alreadyReplaced`,
+    /// `malformed`, `serverInternal` and the like.
+    pub replaces_refused: Option<ProblemType>,
+    /// Identifiers whose validation fails whatever the gate answers.
+    pub failing: Vec<FailingValidation>,
+    /// From how many places a challenge is validated.
+    pub vantage_points: VantagePoints,
+    /// Orders, authorizations and challenges that are `invalid` do not tell why.
+    pub no_details: bool,
+    /// What goes wrong with renewal information (RFC 9773).
+    pub renewal: RenewalFaults,
 }
 
 /// What is wrong with an issued chain.
@@ -54,6 +82,8 @@ pub enum AnswerFault {
     None,
     /// 200 with bytes that are neither JSON nor text.
     Garbage,
+    /// 200 with JSON that breaks off.
+    BrokenJson,
     /// 200 with an HTML page, as a captive portal or a filter sends it.
     Html,
     /// 302 to another host.
@@ -62,6 +92,9 @@ pub enum AnswerFault {
     Endless,
     /// No answer at all, while the connection stays open.
     Hang,
+    /// A problem document with that status (400 to 599): 404 `malformed`, 429 `rateLimited`, 500 and 503
+    /// `serverInternal`. The request has no other effect.
+    Status(u16, RetryAfter),
 }
 
 /// Which requests meet an [`AnswerFault`].
@@ -71,18 +104,55 @@ pub enum AnswerScope {
     #[default]
     All,
     /// Those whose path begins so: `/directory`, `/new-nonce`, `/new-account`, `/new-order`,
-    /// `/account/`, `/order/`, `/finalize/`, `/authorization/`, `/challenge/`, `/certificate/`.
+    /// `/account/`, `/order/`, `/finalize/`, `/authorization/`, `/challenge/`, `/certificate/`,
+    /// `/renewal-info/`, `/revoke-cert`, `/key-change`.
     Path(&'static str),
+    /// Those whose path begins with one of these.
+    Paths(&'static [&'static str]),
+}
+
+/// The header that tells when to come back (RFC 9110 section 10.2.3).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum RetryAfter {
+    /// It is not there.
+    #[default]
+    Missing,
+    /// As a number of seconds.
+    Seconds(Duration),
+    /// As an HTTP date, so long after the answer; never after the year 9999.
+    Date(Duration),
+    /// As this text, sensible or not; left out where it cannot be in a header.
+    Text(&'static str),
+}
+
+impl RetryAfter {
+    /// The header's value.
+    pub(super) fn value(self, now: SystemTime) -> Option<String> {
+        match self {
+            Self::Missing => None,
+            Self::Seconds(delay) => Some(delay.as_secs().to_string()),
+            Self::Date(delay) => {
+                let last = SystemTime::UNIX_EPOCH + LAST_HTTP_DATE;
+                let then = now.checked_add(delay).map_or(last, |then| then.min(last));
+                Some(httpdate::fmt_http_date(then.max(SystemTime::UNIX_EPOCH)))
+            }
+            Self::Text(text) => Some(text.to_owned()),
+        }
+    }
 }
 
 impl Faults {
     /// The fault that a request for that path meets.
     pub(super) fn answer_to(&self, path: &str) -> AnswerFault {
-        match self.answer_scope {
-            AnswerScope::All => self.answer,
-            AnswerScope::Path(prefix) if path.starts_with(prefix) => self.answer,
-            AnswerScope::Path(_) => AnswerFault::None,
+        if self.renewal.answer != AnswerFault::None && path.starts_with("/renewal-info/") {
+            return self.renewal.answer;
         }
+        let meets = match self.answer_scope {
+            AnswerScope::All => true,
+            AnswerScope::Path(prefix) => path.starts_with(prefix),
+            AnswerScope::Paths(prefixes) => prefixes.iter().any(|prefix| path.starts_with(prefix)),
+        };
+        if meets { self.answer } else { AnswerFault::None }
     }
 }
 
@@ -127,8 +197,31 @@ mod tests {
     fn a_scope_limits_the_fault() {
         let everywhere = Faults { answer: AnswerFault::Html, ..Faults::default() };
         assert_eq!(everywhere.answer_to("/new-nonce"), AnswerFault::Html);
-        let narrow = Faults { answer_scope: AnswerScope::Path("/directory"), ..everywhere };
+        let narrow = Faults { answer_scope: AnswerScope::Path("/directory"), ..everywhere.clone() };
         assert_eq!(narrow.answer_to("/directory"), AnswerFault::Html);
         assert_eq!(narrow.answer_to("/new-nonce"), AnswerFault::None);
+        let some =
+            Faults { answer_scope: AnswerScope::Paths(&["/new-order", "/order/"]), ..everywhere.clone() };
+        for (path, meets) in [("/new-order", true), ("/order/1", true), ("/finalize/1", false)] {
+            assert_eq!(some.answer_to(path) == AnswerFault::Html, meets, "{path}");
+        }
+        let renewal = RenewalFaults { answer: AnswerFault::Hang, ..RenewalFaults::default() };
+        let both = Faults { renewal, ..narrow };
+        assert_eq!(both.answer_to("/renewal-info/x.y"), AnswerFault::Hang);
+        assert_eq!(both.answer_to("/directory"), AnswerFault::Html);
+    }
+
+    #[test]
+    fn retry_after_comes_in_every_form() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        for (retry_after, expected) in [
+            (RetryAfter::Missing, None),
+            (RetryAfter::Seconds(Duration::from_millis(2_900)), Some("2")),
+            (RetryAfter::Date(Duration::from_secs(60)), Some("Fri, 15 Jan 2027 08:01:00 GMT")),
+            (RetryAfter::Date(Duration::MAX), Some("Fri, 31 Dec 9999 23:59:59 GMT")),
+            (RetryAfter::Text("soon"), Some("soon")),
+        ] {
+            assert_eq!(retry_after.value(now).as_deref(), expected);
+        }
     }
 }

@@ -11,6 +11,8 @@ use aws_lc_rs::signature::{
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::Value;
+use x509_parser::public_key::PublicKey;
+use x509_parser::x509::SubjectPublicKeyInfo;
 
 /// A signature algorithm of JSON Web Signatures that a client may use (RFC 8555 section 6.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,13 +147,22 @@ impl AccountKey {
         }
     }
 
+    /// Whether that is the key of a certificate or of a request for one.
+    pub(super) fn is_key_of(&self, key: &SubjectPublicKeyInfo<'_>) -> bool {
+        match key.parsed() {
+            Ok(PublicKey::RSA(rsa)) => self.is_rsa(rsa.modulus, rsa.exponent),
+            Ok(PublicKey::EC(point)) => self.is_point(point.data()),
+            _ => false,
+        }
+    }
+
     /// Whether a certificate's elliptic-curve key, as an uncompressed point, is this one.
-    pub(super) fn is_point(&self, other: &[u8]) -> bool {
+    fn is_point(&self, other: &[u8]) -> bool {
         matches!(&self.material, Material::P256(point) | Material::P384(point) if point == other)
     }
 
     /// Whether a certificate's RSA key is this one; leading zeros do not matter.
-    pub(super) fn is_rsa(&self, modulus: &[u8], exponent: &[u8]) -> bool {
+    fn is_rsa(&self, modulus: &[u8], exponent: &[u8]) -> bool {
         matches!(&self.material, Material::Rsa { n, e }
             if n == without_leading_zeros(modulus) && without_leading_zeros(e) == without_leading_zeros(exponent))
     }

@@ -1,16 +1,23 @@
-//! Requests as JSON Web Signatures in the flattened form that ACME asks for (RFC 8555 section 6.2).
+//! Requests as JSON Web Signatures in the flattened form that ACME asks for (RFC 8555 section 6.2), and
+//! the signatures inside them: of a new key (section 7.3.5) and of an external account (section 7.3.4).
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::words::printable;
+
 use super::jwk::{AccountKey, Algorithm};
 use super::problem::{Problem, ProblemType};
+
+/// How much of a foreign text is quoted.
+const SHOWN: usize = 200;
 
 /// A request's body, parsed but not yet verified.
 #[derive(Debug)]
 pub(super) struct Jws {
+    /// Empty in a signature inside another one.
     pub(super) nonce: String,
     pub(super) url: String,
     pub(super) signer: Signer,
@@ -23,7 +30,7 @@ pub(super) struct Jws {
 /// Who claims to have signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Signer {
-    /// A key of its own, for `newAccount`.
+    /// A key of its own, for `newAccount`, and for a revocation by the certificate's key.
     Key(AccountKey),
     /// The URL of an account, for everything else.
     Account(String),
@@ -82,21 +89,26 @@ struct Protected {
 impl Jws {
     /// Reads a body; nothing in it is believed before [`verify`](Self::verify).
     pub(super) fn parse(body: &[u8]) -> Result<Self, Problem> {
-        let flattened: Flattened = serde_json::from_slice(body).map_err(|e| {
-            Problem::malformed(format!("the body is not a flattened JSON Web Signature: {e}"))
-        })?;
-        if flattened.header.is_some() || flattened.signatures.is_some() {
-            return Err(Problem::malformed("unprotected headers and several signatures are not allowed"));
-        }
-        let header: Protected = serde_json::from_slice(&decode("protected", &flattened.protected)?)
-            .map_err(|e| Problem::malformed(format!("the protected header makes no sense: {e}")))?;
-        if header.crit.is_some() {
-            return Err(Problem::malformed("critical header extensions (crit) are not supported"));
-        }
+        let (flattened, header) = parts(serde_json::from_slice(body))?;
+        let nonce = header
+            .nonce
+            .clone()
+            .ok_or_else(|| Problem::new(ProblemType::BadNonce, "the protected header has no nonce"))?;
+        Self::new(flattened, header, nonce)
+    }
+
+    /// Reads the signature of a new key inside a request; a nonce does not matter there (RFC 8555
+    /// section 7.3.5).
+    pub(super) fn parse_inner(value: &Value) -> Result<Self, Problem> {
+        let (flattened, header) = parts(Flattened::deserialize(value))?;
+        Self::new(flattened, header, String::new())
+    }
+
+    fn new(flattened: Flattened, header: Protected, nonce: String) -> Result<Self, Problem> {
         let algorithm = Algorithm::from_name(&header.alg).ok_or_else(|| {
             Problem::new(
                 ProblemType::BadSignatureAlgorithm,
-                format!("the algorithm `{}` is not supported", header.alg.escape_debug()),
+                format!("the algorithm `{}` is not supported", printable(&header.alg, SHOWN)),
             )
         })?;
         let signer = match (header.jwk, header.kid) {
@@ -109,9 +121,6 @@ impl Jws {
                 return Err(Problem::malformed("the protected header needs either jwk or kid, and not both"));
             }
         };
-        let nonce = header
-            .nonce
-            .ok_or_else(|| Problem::new(ProblemType::BadNonce, "the protected header has no nonce"))?;
         let url = header.url.ok_or_else(|| Problem::malformed("the protected header has no url"))?;
         Ok(Self {
             nonce,
@@ -120,7 +129,7 @@ impl Jws {
             algorithm,
             payload: decode("payload", &flattened.payload)?,
             signature: decode("signature", &flattened.signature)?,
-            signing_input: format!("{}.{}", flattened.protected, flattened.payload),
+            signing_input: flattened.signing_input(),
         })
     }
 
@@ -143,6 +152,77 @@ impl Jws {
     }
 }
 
+/// The signature that binds a new account to one elsewhere, by a key that both sides share.
+#[derive(Debug)]
+pub(super) struct Binding {
+    pub(super) kid: String,
+    pub(super) url: String,
+    pub(super) signing_input: String,
+    pub(super) signature: Vec<u8>,
+    payload: Vec<u8>,
+}
+
+impl Binding {
+    /// Reads a binding; nothing in it is believed before its signature is checked.
+    pub(super) fn parse(value: &Value) -> Result<Self, Problem> {
+        let (flattened, header) = parts(Flattened::deserialize(value))?;
+        if header.alg != "HS256" {
+            return Err(Problem::malformed("an external account binding is signed with HS256"));
+        }
+        if header.nonce.is_some() {
+            return Err(Problem::malformed("an external account binding has no nonce"));
+        }
+        let (Some(kid), None) = (header.kid, header.jwk) else {
+            return Err(Problem::malformed("an external account binding has a kid, and no jwk"));
+        };
+        let url = header.url.ok_or_else(|| Problem::malformed("the binding's header has no url"))?;
+        Ok(Self {
+            kid,
+            url,
+            payload: decode("payload", &flattened.payload)?,
+            signature: decode("signature", &flattened.signature)?,
+            signing_input: flattened.signing_input(),
+        })
+    }
+
+    /// The key that it binds.
+    pub(super) fn key(&self) -> Result<AccountKey, Problem> {
+        let jwk: Value = serde_json::from_slice(&self.payload)
+            .map_err(|_| Problem::malformed("the binding's payload is not a JSON Web Key"))?;
+        AccountKey::from_jwk(&jwk).map_err(|e| Problem::malformed(format!("the binding's key: {e}")))
+    }
+}
+
+impl Flattened {
+    fn signing_input(&self) -> String {
+        format!("{}.{}", self.protected, self.payload)
+    }
+}
+
+/// A signature and its header, in the one form that is allowed.
+fn parts(read: Result<Flattened, serde_json::Error>) -> Result<(Flattened, Protected), Problem> {
+    let flattened = read.map_err(|e| {
+        Problem::malformed(format!(
+            "this is not a flattened JSON Web Signature: {}",
+            printable(&e.to_string(), SHOWN)
+        ))
+    })?;
+    if flattened.header.is_some() || flattened.signatures.is_some() {
+        return Err(Problem::malformed("unprotected headers and several signatures are not allowed"));
+    }
+    let header: Protected =
+        serde_json::from_slice(&decode("protected", &flattened.protected)?).map_err(|e| {
+            Problem::malformed(format!(
+                "the protected header makes no sense: {}",
+                printable(&e.to_string(), SHOWN)
+            ))
+        })?;
+    if header.crit.is_some() {
+        return Err(Problem::malformed("critical header extensions (crit) are not supported"));
+    }
+    Ok((flattened, header))
+}
+
 fn decode(member: &str, text: &str) -> Result<Vec<u8>, Problem> {
     BASE64_URL_SAFE_NO_PAD
         .decode(text)
@@ -159,6 +239,19 @@ pub(super) mod signing {
     use super::*;
 
     pub(in super::super) struct Client(EcdsaKeyPair);
+
+    /// An external account binding; `payload` is taken as it is.
+    pub(in super::super) fn binding(protected: &Value, payload: &str, key: &[u8]) -> Value {
+        let protected = BASE64_URL_SAFE_NO_PAD.encode(protected.to_string());
+        let payload = BASE64_URL_SAFE_NO_PAD.encode(payload);
+        let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, key);
+        let tag = aws_lc_rs::hmac::sign(&key, format!("{protected}.{payload}").as_bytes());
+        json!({
+            "protected": protected,
+            "payload": payload,
+            "signature": BASE64_URL_SAFE_NO_PAD.encode(tag),
+        })
+    }
 
     impl Client {
         pub(in super::super) fn new() -> Self {
@@ -292,6 +385,8 @@ mod tests {
                 "signature": "",
             });
             proptest::prop_assert!(Jws::parse(body.to_string().as_bytes()).is_err());
+            proptest::prop_assert!(Jws::parse_inner(&body).is_err());
+            proptest::prop_assert!(Binding::parse(&body).is_err());
         }
     }
 }

@@ -7,17 +7,24 @@ use crate::hostname::Identifier;
 
 use super::jwk::Algorithm;
 
-/// An ACME error type (RFC 8555 section 6.7; `invalidProfile` from draft-ietf-acme-profiles).
+/// An ACME error type (RFC 8555 section 6.7; `alreadyReplaced` from RFC 9773 section 7.4;
+/// `invalidProfile` from draft-ietf-acme-profiles).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ProblemType {
     /// No account has that key or URL.
     AccountDoesNotExist,
+    /// The certificate named by `replaces` has been replaced by another order.
+    AlreadyReplaced,
+    /// The certificate was revoked before.
+    AlreadyRevoked,
     /// The certificate signing request is unacceptable.
     BadCsr,
     /// The nonce is unknown or was used before.
     BadNonce,
     /// The key of a request is of an unsupported kind or size.
     BadPublicKey,
+    /// The reason for a revocation is not one that the CA accepts.
+    BadRevocationReason,
     /// The signature algorithm of a request is unsupported.
     BadSignatureAlgorithm,
     /// Certification Authority Authorization records forbid the issuance.
@@ -26,6 +33,8 @@ pub enum ProblemType {
     Connection,
     /// A DNS query failed.
     Dns,
+    /// A new account must name an account elsewhere that it belongs to.
+    ExternalAccountRequired,
     /// A contact URL cannot be parsed.
     InvalidContact,
     /// The profile is not offered.
@@ -59,13 +68,17 @@ impl ProblemType {
     fn name(self) -> &'static str {
         match self {
             Self::AccountDoesNotExist => "accountDoesNotExist",
+            Self::AlreadyReplaced => "alreadyReplaced",
+            Self::AlreadyRevoked => "alreadyRevoked",
             Self::BadCsr => "badCSR",
             Self::BadNonce => "badNonce",
             Self::BadPublicKey => "badPublicKey",
+            Self::BadRevocationReason => "badRevocationReason",
             Self::BadSignatureAlgorithm => "badSignatureAlgorithm",
             Self::Caa => "caa",
             Self::Connection => "connection",
             Self::Dns => "dns",
+            Self::ExternalAccountRequired => "externalAccountRequired",
             Self::InvalidContact => "invalidContact",
             Self::InvalidProfile => "invalidProfile",
             Self::Malformed => "malformed",
@@ -82,9 +95,13 @@ impl ProblemType {
 
     fn status(self) -> StatusCode {
         match self {
-            Self::Caa | Self::OrderNotReady | Self::Unauthorized | Self::UserActionRequired => {
-                StatusCode::FORBIDDEN
-            }
+            Self::Caa
+            | Self::ExternalAccountRequired
+            | Self::OrderNotReady
+            | Self::Unauthorized
+            | Self::UserActionRequired => StatusCode::FORBIDDEN,
+            // RFC 9773 section 5
+            Self::AlreadyReplaced => StatusCode::CONFLICT,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::ServerInternal => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
@@ -99,8 +116,11 @@ pub(super) struct Problem {
     pub(super) status: StatusCode,
     pub(super) detail: String,
     /// One for each identifier that is at fault (RFC 8555 section 6.7.1).
-    subproblems: Vec<(Option<Identifier>, ProblemType, String)>,
+    subproblems: Vec<Subproblem>,
 }
+
+/// What is wrong with one identifier, as far as it could be read.
+pub(super) type Subproblem = (Option<Identifier>, ProblemType, String);
 
 impl Problem {
     pub(super) fn new(kind: ProblemType, detail: impl Into<String>) -> Self {
@@ -122,7 +142,7 @@ impl Problem {
     }
 
     /// One problem for several identifiers: itself where there is one, else subproblems.
-    pub(super) fn of_identifiers(mut problems: Vec<(Option<Identifier>, ProblemType, String)>) -> Self {
+    pub(super) fn of_identifiers(mut problems: Vec<Subproblem>) -> Self {
         match problems.as_mut_slice() {
             [(_, kind, detail)] => Self::new(*kind, std::mem::take(detail)),
             [] => Self::malformed("the order is refused"),
@@ -136,6 +156,17 @@ impl Problem {
                 Self { subproblems: problems, ..Self::new(kind, detail) }
             }
         }
+    }
+
+    pub(super) fn with_subproblems(mut self, subproblems: Vec<Subproblem>) -> Self {
+        self.subproblems = subproblems;
+        self
+    }
+
+    /// What only one of several validators has seen (Let's Encrypt's words).
+    pub(super) fn seen_from_afar(mut self) -> Self {
+        self.detail = format!("During secondary validation: {}", self.detail);
+        self
     }
 
     pub(super) fn to_json(&self) -> Value {

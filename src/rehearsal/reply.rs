@@ -1,6 +1,6 @@
 //! An answer of the embedded CA before it becomes HTTP.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -9,6 +9,7 @@ use http::header::{
 };
 use serde_json::Value;
 
+use super::faults::RetryAfter;
 use super::problem::Problem;
 
 const REPLAY_NONCE: HeaderName = HeaderName::from_static("replay-nonce");
@@ -73,13 +74,24 @@ impl Reply {
         self.header(ALLOW, methods.to_owned())
     }
 
+    /// In whole seconds.
     pub(super) fn retry_after(self, delay: Duration) -> Self {
         self.header(RETRY_AFTER, delay.as_secs().to_string())
     }
 
+    /// In the form that was asked for.
+    pub(super) fn come_back(self, retry_after: RetryAfter, now: SystemTime) -> Self {
+        match retry_after.value(now) {
+            Some(value) => self.header(RETRY_AFTER, value),
+            None => self,
+        }
+    }
+
     fn header(mut self, name: HeaderName, value: String) -> Self {
-        let value = HeaderValue::try_from(value).expect("URLs and numbers of our own are printable ASCII");
-        self.headers.append(name, value);
+        // A fault's text need not be fit for a header; what is our own is printable ASCII.
+        if let Ok(value) = HeaderValue::try_from(value) {
+            self.headers.append(name, value);
+        }
         self
     }
 }

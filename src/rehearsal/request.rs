@@ -22,6 +22,8 @@ pub(super) struct OrderRequest {
     /// Without duplicates, in the client's order.
     pub(super) identifiers: Vec<Identifier>,
     pub(super) profile: &'static Profile,
+    /// The name of the certificate that it replaces, as it came (RFC 9773 section 5).
+    pub(super) replaces: Option<String>,
 }
 
 impl OrderRequest {
@@ -34,6 +36,7 @@ impl OrderRequest {
             profile: Option<String>,
             not_before: Option<Value>,
             not_after: Option<Value>,
+            replaces: Option<String>,
         }
         let request: NewOrder = serde_json::from_value(payload)
             .map_err(|e| Problem::malformed(format!("the order makes no sense: {e}")))?;
@@ -66,7 +69,7 @@ impl OrderRequest {
             }
         }
         if refused.is_empty() {
-            Ok(Self { identifiers, profile })
+            Ok(Self { identifiers, profile, replaces: request.replaces })
         } else {
             Err(Problem::of_identifiers(refused))
         }

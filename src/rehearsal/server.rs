@@ -233,7 +233,7 @@ async fn respond(shared: &Shared, request: Request<Incoming>) -> Response<Answer
             return http(Reply::problem(&problem));
         }
     };
-    let fault = lock(&shared.ca).faults().answer_to(path);
+    let fault = lock(&shared.ca).meet(path);
     if let Some(response) = faulty(fault).await {
         return response;
     }
@@ -256,8 +256,8 @@ fn perform(action: Action, mut shared: Shared) {
     tokio::spawn(async move {
         let done = async {
             match action {
-                Action::Validate { authorization, attempt } => {
-                    let result = attempt.run(shared.gate).await;
+                Action::Validate { authorization, attempt, plan } => {
+                    let result = attempt.run(shared.gate, plan).await;
                     lock(&shared.ca).validated(authorization, result, clock::now());
                 }
                 Action::Issue { order, after } => {
@@ -282,7 +282,8 @@ fn http(reply: Reply) -> Response<AnswerBody> {
 
 async fn faulty(fault: AnswerFault) -> Option<Response<AnswerBody>> {
     let (content_type, body) = match fault {
-        AnswerFault::None => return None,
+        // A status is told by the protocol itself, with a nonce.
+        AnswerFault::None | AnswerFault::Status(..) => return None,
         AnswerFault::Hang => return std::future::pending().await,
         AnswerFault::Redirect => {
             let mut response = Response::new(AnswerBody::Whole(Bytes::new()));
@@ -294,6 +295,10 @@ async fn faulty(fault: AnswerFault) -> Option<Response<AnswerBody>> {
         AnswerFault::Garbage => {
             ("application/json", AnswerBody::Whole(Bytes::from_static(b"\x00\xff{\"\xc3\x28garbage\x1b[31m")))
         }
+        AnswerFault::BrokenJson => (
+            "application/json",
+            AnswerBody::Whole(Bytes::from_static(br#"{"suggestedWindow":{"start":"2027-01-15T08:00:00Z","#)),
+        ),
         AnswerFault::Html => (
             "text/html",
             AnswerBody::Whole(Bytes::from_static(

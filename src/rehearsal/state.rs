@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
 
 use rcgen::SubjectPublicKeyInfo;
+use serde_json::Value;
 
 use crate::hostname::Identifier;
 
@@ -13,6 +14,7 @@ use super::jwk::AccountKey;
 use super::order::{AuthorizationStatus, OrderStatus, Progress, Proof, settle};
 use super::problem::{Problem, ProblemType};
 use super::profile::Profile;
+use super::renewal::CertificateId;
 
 /// How long orders and authorizations last.
 pub(super) const ORDER_LIFETIME: Duration = Duration::from_secs(3600);
@@ -40,6 +42,8 @@ pub(super) struct Account {
     pub(super) key: AccountKey,
     pub(super) contact: Vec<String>,
     pub(super) active: bool,
+    /// The binding to an account elsewhere, as the client sent it.
+    pub(super) external_binding: Option<Value>,
 }
 
 #[derive(Debug)]
@@ -48,8 +52,28 @@ pub(super) struct Order {
     pub(super) identifiers: Vec<Identifier>,
     pub(super) authorizations: Vec<u64>,
     pub(super) profile: &'static Profile,
+    pub(super) replaces: Option<CertificateId>,
     pub(super) expires: SystemTime,
     pub(super) progress: Progress,
+}
+
+/// What an order is made of.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) account: u64,
+    pub(super) identifiers: Vec<Identifier>,
+    pub(super) profile: &'static Profile,
+    pub(super) replaces: Option<CertificateId>,
+}
+
+/// An order that waits for its certificate.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Waiting<'a> {
+    pub(super) account: u64,
+    pub(super) key: &'a SubjectPublicKeyInfo,
+    pub(super) identifiers: &'a [Identifier],
+    pub(super) profile: &'static Profile,
+    pub(super) replaces: Option<CertificateId>,
 }
 
 #[derive(Debug)]
@@ -105,6 +129,7 @@ impl State {
         &mut self,
         key: AccountKey,
         contact: Vec<String>,
+        external_binding: Option<Value>,
         now: SystemTime,
     ) -> Result<u64, Problem> {
         if self.accounts.len() >= self.limits.accounts {
@@ -118,20 +143,28 @@ impl State {
         }
         let number = self.next();
         self.by_key.insert(key.thumbprint().to_owned(), number);
-        self.accounts.insert(number, Account { key, contact, active: true });
+        self.accounts.insert(number, Account { key, contact, active: true, external_binding });
         Ok(number)
+    }
+
+    /// Gives an account another key, which no account may have yet.
+    pub(super) fn change_key(&mut self, number: u64, key: AccountKey) {
+        if let Some(account) = self.accounts.get_mut(&number) {
+            self.by_key.remove(account.key.thumbprint());
+            self.by_key.insert(key.thumbprint().to_owned(), number);
+            account.key = key;
+        }
     }
 
     /// Adds an order with one authorization for each identifier: one that this account proved a moment
     /// ago, or a new one. Where there are too many orders, the oldest finished one goes.
     pub(super) fn create_order(
         &mut self,
-        account: u64,
-        identifiers: Vec<Identifier>,
-        profile: &'static Profile,
+        draft: Draft,
         mut token: impl FnMut() -> String,
         now: SystemTime,
     ) -> Result<u64, Problem> {
+        let Draft { account, identifiers, profile, replaces } = draft;
         while self.orders.len() >= self.limits.orders
             || self.authorizations.len() + identifiers.len() > self.limits.authorizations
         {
@@ -169,7 +202,15 @@ impl State {
         let number = self.next();
         self.orders.insert(
             number,
-            Order { account, identifiers, authorizations, profile, expires, progress: Progress::Pending },
+            Order {
+                account,
+                identifiers,
+                authorizations,
+                profile,
+                replaces,
+                expires,
+                progress: Progress::Pending,
+            },
         );
         Ok(number)
     }
@@ -217,24 +258,60 @@ impl State {
             .ok_or_else(|| Problem::not_found("authorization"))
     }
 
-    /// A validation ended.
-    pub(super) fn prove(&mut self, number: u64, result: Result<(), Problem>, now: SystemTime) {
-        if let Some(authorization) = self.authorizations.get_mut(&number) {
-            authorization.proof.end(result, now);
-            if authorization.status(now) == AuthorizationStatus::Valid {
-                self.proven.insert((authorization.account, authorization.identifier.clone()), number);
+    /// A validation ended. Who failed to prove what, if that was the end of the authorization.
+    pub(super) fn prove(
+        &mut self,
+        number: u64,
+        result: Result<(), Problem>,
+        now: SystemTime,
+    ) -> Option<(u64, Identifier)> {
+        let authorization = self.authorizations.get_mut(&number)?;
+        let before = authorization.proof == Proof::Processing;
+        authorization.proof.end(result, now);
+        let subject = (authorization.account, authorization.identifier.clone());
+        match authorization.proof {
+            Proof::Invalid { .. } if before => return Some(subject),
+            Proof::Valid { .. } if authorization.status(now) == AuthorizationStatus::Valid => {
+                self.proven.insert(subject, number);
             }
+            _ => {}
         }
+        None
     }
 
-    /// The key of an order that waits for its certificate, with the names and the profile.
-    pub(super) fn processing(
+    /// Whether an account has a valid authorization for each of those identifiers.
+    pub(super) fn holds(
         &self,
-        number: u64,
-    ) -> Option<(&SubjectPublicKeyInfo, &[Identifier], &'static Profile)> {
+        account: u64,
+        mut identifiers: impl Iterator<Item = Identifier>,
+        now: SystemTime,
+    ) -> bool {
+        identifiers.all(|identifier| {
+            self.proven
+                .get(&(account, identifier))
+                .and_then(|number| self.authorizations.get(number))
+                .is_some_and(|found| found.status(now) == AuthorizationStatus::Valid)
+        })
+    }
+
+    /// Whether that order is still here and not invalid.
+    pub(super) fn order_lives(&self, number: u64, now: SystemTime) -> bool {
+        self.orders
+            .get(&number)
+            .is_some_and(|order| settled(&self.authorizations, order, now) != OrderStatus::Invalid)
+    }
+
+    /// An order that waits for its certificate.
+    pub(super) fn processing(&self, number: u64) -> Option<Waiting<'_>> {
         let order = self.orders.get(&number)?;
         match &order.progress {
-            Progress::Processing { key } => Some((key, &order.identifiers, order.profile)),
+            Progress::Processing { key } => Some(Waiting {
+                account: order.account,
+                key,
+                identifiers: &order.identifiers,
+                profile: order.profile,
+                replaces: order.replaces,
+            }),
             _ => None,
         }
     }
@@ -314,7 +391,8 @@ mod tests {
 
     fn new_order(state: &mut State, account: u64, names: &[&str], now: SystemTime) -> Result<u64, Problem> {
         let identifiers = names.iter().map(|text| name(text)).collect();
-        state.create_order(account, identifiers, &PROFILES[0], || "token".into(), now)
+        let draft = Draft { account, identifiers, profile: &PROFILES[0], replaces: None };
+        state.create_order(draft, || "token".into(), now)
     }
 
     fn prove_all(state: &mut State, order: u64, account: u64, now: SystemTime) {
@@ -331,22 +409,30 @@ mod tests {
     #[test]
     fn an_order_becomes_ready_and_then_expires() {
         let mut state = State::new(Limits::default());
-        let account = state.create_account(Client::new().key(), vec![], NOW).unwrap();
+        let account = state.create_account(Client::new().key(), vec![], None, NOW).unwrap();
         let order = new_order(&mut state, account, &["a.example", "b.example"], NOW).unwrap();
         assert_eq!(status(&mut state, order, account, NOW), OrderStatus::Pending);
         prove_all(&mut state, order, account, NOW);
         assert_eq!(status(&mut state, order, account, NOW), OrderStatus::Ready);
+        let names = || [name("a.example"), name("b.example")].into_iter();
+        assert!(state.holds(account, names(), NOW) && !state.holds(account + 1, names(), NOW));
+        assert!(!state.holds(account, std::iter::once(name("c.example")), NOW));
+        assert!(!state.holds(account, names(), NOW + ORDER_LIFETIME));
+        assert!(state.order_lives(order, NOW) && !state.order_lives(order, NOW + ORDER_LIFETIME));
         assert_eq!(status(&mut state, order, account, NOW + ORDER_LIFETIME), OrderStatus::Invalid);
     }
 
     #[test]
     fn a_failed_validation_fails_the_order() {
         let mut state = State::new(Limits::default());
-        let account = state.create_account(Client::new().key(), vec![], NOW).unwrap();
+        let account = state.create_account(Client::new().key(), vec![], None, NOW).unwrap();
         let order = new_order(&mut state, account, &["a.example"], NOW).unwrap();
         let number = state.order(order, account, NOW).unwrap().authorizations[0];
         state.authorization(number, account).unwrap().proof.begin(false);
-        state.prove(number, Err(Problem::malformed("wrong")), NOW);
+        let failed = state.prove(number, Err(Problem::malformed("wrong")), NOW);
+        assert_eq!(failed, Some((account, name("a.example"))));
+        assert_eq!(state.prove(number, Err(Problem::malformed("again")), NOW), None);
+        assert!(!state.order_lives(order, NOW));
         assert_eq!(status(&mut state, order, account, NOW), OrderStatus::Invalid);
         assert!(state.orders_of(account, 0, 10, NOW).is_empty());
     }
@@ -354,8 +440,8 @@ mod tests {
     #[test]
     fn a_stranger_sees_nothing() {
         let mut state = State::new(Limits::default());
-        let account = state.create_account(Client::new().key(), vec![], NOW).unwrap();
-        let stranger = state.create_account(Client::new().key(), vec![], NOW).unwrap();
+        let account = state.create_account(Client::new().key(), vec![], None, NOW).unwrap();
+        let stranger = state.create_account(Client::new().key(), vec![], None, NOW).unwrap();
         let order = new_order(&mut state, account, &["a.example"], NOW).unwrap();
         let authorization = state.order(order, account, NOW).unwrap().authorizations[0];
         assert_eq!(state.order(order, stranger, NOW).unwrap_err(), Problem::not_found("order"));
@@ -367,8 +453,8 @@ mod tests {
     #[test]
     fn a_fresh_proof_is_used_again_by_the_same_account_only() {
         let mut state = State::new(Limits::default());
-        let account = state.create_account(Client::new().key(), vec![], NOW).unwrap();
-        let stranger = state.create_account(Client::new().key(), vec![], NOW).unwrap();
+        let account = state.create_account(Client::new().key(), vec![], None, NOW).unwrap();
+        let stranger = state.create_account(Client::new().key(), vec![], None, NOW).unwrap();
         let order = new_order(&mut state, account, &["a.example"], NOW).unwrap();
         prove_all(&mut state, order, account, NOW);
 
@@ -394,7 +480,7 @@ mod tests {
     #[test]
     fn the_oldest_finished_order_goes_when_there_are_too_many() {
         let mut state = State::new(Limits { accounts: 1, orders: 2, authorizations: 3 });
-        let account = state.create_account(Client::new().key(), vec![], NOW).unwrap();
+        let account = state.create_account(Client::new().key(), vec![], None, NOW).unwrap();
         let open = new_order(&mut state, account, &["a.example"], NOW).unwrap();
         let finished = new_order(&mut state, account, &["b.example"], NOW).unwrap();
         let error = new_order(&mut state, account, &["c.example"], NOW).unwrap_err();
@@ -416,10 +502,10 @@ mod tests {
     fn a_busy_account_stays_and_an_idle_one_goes() {
         let mut state = State::new(Limits { accounts: 2, ..Limits::default() });
         let idle = Client::new().key();
-        let busy = state.create_account(Client::new().key(), vec![], NOW).unwrap();
-        state.create_account(idle.clone(), vec![], NOW).unwrap();
+        let busy = state.create_account(Client::new().key(), vec![], None, NOW).unwrap();
+        state.create_account(idle.clone(), vec![], None, NOW).unwrap();
         new_order(&mut state, busy, &["a.example"], NOW).unwrap();
-        state.create_account(Client::new().key(), vec![], NOW).unwrap();
+        state.create_account(Client::new().key(), vec![], None, NOW).unwrap();
         assert!(state.account(busy).is_some());
         assert_eq!(state.account_of(&idle), None);
         assert_eq!(state.accounts.len(), state.by_key.len());
@@ -428,7 +514,7 @@ mod tests {
     #[test]
     fn only_a_processing_order_completes() {
         let mut state = State::new(Limits::default());
-        let account = state.create_account(Client::new().key(), vec![], NOW).unwrap();
+        let account = state.create_account(Client::new().key(), vec![], None, NOW).unwrap();
         let order = new_order(&mut state, account, &["a.example"], NOW).unwrap();
         state.complete(order, Ok("chain".into()));
         assert_eq!(status(&mut state, order, account, NOW), OrderStatus::Pending);

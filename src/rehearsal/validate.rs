@@ -1,7 +1,7 @@
 //! The http-01 validation (RFC 8555 section 8.3): a real request to the gate, and the judgement of what
 //! came back, told in the manner of Let's Encrypt's authority so that clients learn to explain it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,11 +9,12 @@ use http::header::{ACCEPT, CONNECTION, HOST, LOCATION, USER_AGENT};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::hostname::Identifier;
 
+use super::faults::{ValidationFault, VantagePoints};
 use super::problem::{Problem, ProblemType};
 
 /// For the whole validation.
@@ -47,6 +48,14 @@ impl std::fmt::Debug for Attempt {
     }
 }
 
+/// How a challenge is validated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// Why it fails in any case, and whether the gate is asked nevertheless.
+    pub(super) failing: Option<(ValidationFault, bool)>,
+    pub(super) points: VantagePoints,
+}
+
 /// What the gate answered.
 #[derive(Debug)]
 struct Seen {
@@ -57,16 +66,70 @@ struct Seen {
 }
 
 impl Attempt {
-    /// Asks the gate.
-    pub(super) async fn run(&self, gate: SocketAddr) -> Result<(), Problem> {
+    /// Asks the gate, as often as is planned, and judges.
+    pub(super) async fn run(&self, gate: SocketAddr, plan: Plan) -> Result<(), Problem> {
+        match plan.failing {
+            Some((fault, asks)) => {
+                if asks {
+                    self.ask_from_everywhere(gate, plan.points).await;
+                }
+                Err(self.failure(gate, fault))
+            }
+            None => quorum(self.ask_from_everywhere(gate, plan.points).await, plan.points.tolerated()),
+        }
+    }
+
+    /// What each vantage point found, the primary one first.
+    async fn ask_from_everywhere(&self, gate: SocketAddr, points: VantagePoints) -> Vec<Result<(), Problem>> {
+        let mut asking = JoinSet::new();
+        for point in 0..points.asking() {
+            let (attempt, source) = (self.clone(), source(gate, points, point));
+            let reaches = points.reaches(point);
+            asking.spawn(async move {
+                let result = match reaches {
+                    true => attempt.ask(gate, source).await,
+                    false => Err(attempt.failure(gate, ValidationFault::Connection)),
+                };
+                (point, result)
+            });
+        }
+        let mut results = asking.join_all().await;
+        results.sort_by_key(|(point, _)| *point);
+        results.into_iter().map(|(_, result)| result).collect()
+    }
+
+    async fn ask(&self, gate: SocketAddr, source: Option<Ipv4Addr>) -> Result<(), Problem> {
         let connection = |what: String| {
             Problem::new(ProblemType::Connection, format!("{gate}: Fetching {}: {what}", self.url()))
         };
-        match tokio::time::timeout(TIMEOUT, self.fetch(gate)).await {
+        match tokio::time::timeout(TIMEOUT, self.fetch(gate, source)).await {
             Ok(Ok(seen)) => self.judge(gate, &seen),
             Ok(Err(what)) => Err(connection(what)),
             Err(_) => Err(connection(format!("Timeout after {} seconds", TIMEOUT.as_secs()))),
         }
+    }
+
+    /// What is told of a fault.
+    fn failure(&self, gate: SocketAddr, fault: ValidationFault) -> Problem {
+        let name = host(&self.identifier);
+        let (kind, detail) = match fault {
+            ValidationFault::Dns => (
+                ProblemType::Dns,
+                format!(
+                    "DNS problem: NXDOMAIN looking up A for {name} - check that a DNS record exists for \
+                     this domain"
+                ),
+            ),
+            ValidationFault::Connection => (
+                ProblemType::Connection,
+                format!("{gate}: Fetching {}: Timeout during connect (likely firewall problem)", self.url()),
+            ),
+            ValidationFault::Status(status) => {
+                (ProblemType::Unauthorized, format!("{gate}: Invalid response from {}: {status}", self.url()))
+            }
+            ValidationFault::Caa => (ProblemType::Caa, format!("CAA record for {name} prevents issuance")),
+        };
+        Problem::new(kind, detail)
     }
 
     fn path(&self) -> String {
@@ -77,8 +140,8 @@ impl Attempt {
         format!("http://{}{}", host(&self.identifier), self.path())
     }
 
-    async fn fetch(&self, gate: SocketAddr) -> Result<Seen, String> {
-        let stream = TcpStream::connect(gate).await.map_err(|e| sentence(&e))?;
+    async fn fetch(&self, gate: SocketAddr, source: Option<Ipv4Addr>) -> Result<Seen, String> {
+        let stream = connect(gate, source).await.map_err(|e| sentence(&e))?;
         let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
             .max_buf_size(16 * 1024)
             .handshake(TokioIo::new(stream))
@@ -148,6 +211,27 @@ impl Attempt {
         }
         Ok(())
     }
+}
+
+/// Whether enough vantage points agree; the primary one comes first.
+fn quorum(results: Vec<Result<(), Problem>>, tolerated: usize) -> Result<(), Problem> {
+    let mut results = results.into_iter();
+    results.next().unwrap_or(Ok(()))?;
+    let mut failed = results.filter_map(Result::err);
+    failed.nth(tolerated).map_or(Ok(()), |problem| Err(problem.seen_from_afar()))
+}
+
+/// Where a vantage point asks from, if addresses can tell them apart.
+fn source(gate: SocketAddr, points: VantagePoints, point: u8) -> Option<Ipv4Addr> {
+    let several = points.count > 1 && gate.is_ipv4() && gate.ip().is_loopback();
+    several.then(|| Ipv4Addr::new(127, 0, 0, point.saturating_add(2)))
+}
+
+async fn connect(gate: SocketAddr, source: Option<Ipv4Addr>) -> std::io::Result<TcpStream> {
+    let Some(source) = source else { return TcpStream::connect(gate).await };
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((source, 0).into())?;
+    socket.connect(gate).await
 }
 
 /// The Host header: IPv6 in brackets, never a port.
@@ -269,7 +353,7 @@ mod tests {
     async fn the_request_is_the_one_of_a_validator() {
         let (gate, served) =
             raw_gate(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\ntok.thumb".to_vec()).await;
-        assert_eq!(attempt().run(gate).await, Ok(()));
+        assert_eq!(attempt().run(gate, Plan::default()).await, Ok(()));
         let asked = served.await.unwrap().to_lowercase();
         assert!(asked.starts_with("get /.well-known/acme-challenge/tok http/1.1\r\n"), "{asked}");
         assert!(
@@ -283,7 +367,7 @@ mod tests {
         let mut answer = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
         answer.resize(1 << 20, b'x');
         let (gate, _served) = raw_gate(answer).await;
-        let problem = attempt().run(gate).await.unwrap_err();
+        let problem = attempt().run(gate, Plan::default()).await.unwrap_err();
         assert_eq!(problem.kind, ProblemType::Unauthorized);
         assert!(problem.detail.ends_with("x…\""), "{}", problem.detail);
     }
@@ -291,7 +375,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_no_http_is_a_connection_problem() {
         let (gate, _served) = raw_gate(b"SSH-2.0-OpenSSH\r\n\r\n".to_vec()).await;
-        let problem = attempt().run(gate).await.unwrap_err();
+        let problem = attempt().run(gate, Plan::default()).await.unwrap_err();
         assert_eq!(problem.kind, ProblemType::Connection);
         assert!(problem.detail.contains("Error getting validation data"), "{}", problem.detail);
     }
@@ -301,7 +385,7 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let gate = listener.local_addr().unwrap();
         drop(listener);
-        let problem = attempt().run(gate).await.unwrap_err();
+        let problem = attempt().run(gate, Plan::default()).await.unwrap_err();
         assert_eq!(problem.kind, ProblemType::Connection);
         assert!(problem.detail.ends_with(": Connection refused"), "{}", problem.detail);
     }

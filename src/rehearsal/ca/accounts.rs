@@ -1,13 +1,15 @@
-//! Accounts: created, found again, updated, deactivated (RFC 8555 section 7.3).
+//! Accounts: created, found again, updated, given another key, deactivated (RFC 8555 section 7.3).
 
 use std::time::SystemTime;
 
 use http::StatusCode;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::super::documents::Route;
 use super::super::jwk::AccountKey;
-use super::super::jws::Payload;
+use super::super::jws::{Jws, Payload, Signer};
+use super::super::limits::Subject;
 use super::super::problem::{Problem, ProblemType};
 use super::super::reply::Reply;
 use super::super::request::contacts;
@@ -30,6 +32,7 @@ impl Ca {
             terms_of_service_agreed: bool,
             #[serde(default)]
             only_return_existing: bool,
+            external_account_binding: Option<Value>,
         }
         let request: NewAccount = read(payload.object()?)?;
         let (status, number) = match self.state.account_of(&key) {
@@ -49,7 +52,25 @@ impl Ca {
             }
             None => {
                 let contact = contacts(request.contact)?;
-                (StatusCode::CREATED, self.state.create_account(key, contact, now)?)
+                // RFC 8555 section 7.3.4; ignored where nobody is known from elsewhere.
+                let binding = request.external_account_binding.filter(|_| self.external.required());
+                let kid = match self.external.required() {
+                    true => {
+                        let url = self.documents.url(Route::NewAccount);
+                        Some(self.external.verify(binding.as_ref(), &key, &url)?)
+                    }
+                    false => None,
+                };
+                if let Some(reply) = self.limited(&[Subject::Accounts], now) {
+                    return Ok(reply);
+                }
+                let number = self.state.create_account(key, contact, binding, now)?;
+                if let Some(kid) = kid {
+                    self.external.bind(kid);
+                }
+                self.spend(vec![Subject::Accounts], now);
+                self.seen.accounts += 1;
+                (StatusCode::CREATED, number)
             }
         };
         let account = self.state.account(number).ok_or_else(|| Problem::not_found("account"))?;
@@ -86,5 +107,38 @@ impl Ca {
             }
         }
         Ok(Reply::json(StatusCode::OK, &self.documents.account(number, account)))
+    }
+
+    /// RFC 8555 section 7.3.5
+    pub(super) fn change_key(&mut self, caller: u64, payload: Payload) -> Result<Reply, Problem> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct KeyChange {
+            account: String,
+            old_key: Value,
+        }
+        let inner = Jws::parse_inner(&payload.object()?)?;
+        let Signer::Key(new_key) = inner.signer.clone() else {
+            return Err(Problem::malformed("the inner signature carries the new key itself (jwk)"));
+        };
+        if inner.url != self.documents.url(Route::KeyChange) {
+            return Err(Problem::malformed("the inner signature's url is not the one of the request"));
+        }
+        let change: KeyChange = read(inner.verify(&new_key)?.object()?)?;
+        if change.account != self.documents.url(Route::Account(caller)) {
+            return Err(Problem::malformed("the key change is for another account than the one that asks"));
+        }
+        let account = self.state.account(caller).ok_or_else(|| Problem::not_found("account"))?;
+        if AccountKey::from_jwk(&change.old_key).ok().as_ref() != Some(&account.key) {
+            return Err(Problem::malformed("oldKey is not the account's present key"));
+        }
+        if let Some(other) = self.state.account_of(&new_key) {
+            let problem =
+                Problem::malformed("an account has the new key already").with_status(StatusCode::CONFLICT);
+            return Ok(Reply::problem(&problem).location(&self.documents.url(Route::Account(other))));
+        }
+        self.state.change_key(caller, new_key);
+        let account = self.state.account(caller).ok_or_else(|| Problem::not_found("account"))?;
+        Ok(Reply::json(StatusCode::OK, &self.documents.account(caller, account)))
     }
 }

@@ -2,11 +2,16 @@
 
 use std::net::Ipv4Addr;
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
+use serde_json::json;
 
+use super::super::authority::Terms;
 use super::super::faults::ChainFault;
 use super::super::jws::signing::Client;
 use super::super::state::REUSE;
+use super::orders::PAGE;
 use super::*;
 
 const BASE: &str = "https://127.0.0.1:14000";
@@ -19,9 +24,17 @@ fn ca(faults: Faults) -> Ca {
     let permitted: Vec<Identifier> =
         ["a.example", "b.example", "192.0.2.1"].map(|name| name.parse().unwrap()).to_vec();
     let lifetime = Duration::from_secs(200 * 24 * 3600);
+    let terms = Terms { lifetime, backdate: Duration::ZERO };
     let (authority, _) =
-        Authority::new(&permitted, Ipv4Addr::LOCALHOST.into(), lifetime, now(), [9; 16]).unwrap();
-    Ca::new(BASE.to_owned(), authority, &permitted, faults)
+        Authority::new(&permitted, Ipv4Addr::LOCALHOST.into(), terms, now(), [9; 16]).unwrap();
+    Ca::new(Founding {
+        base: BASE.to_owned(),
+        authority,
+        permitted,
+        external: ExternalAccounts::default(),
+        leaf_lifetime: None,
+        faults,
+    })
 }
 
 /// An ACME client without a network.
@@ -158,7 +171,11 @@ fn the_directory_names_what_there_is() {
     assert_eq!(answer.body["newOrder"], format!("{BASE}/new-order"));
     assert_eq!(answer.body["meta"]["profiles"]["minutes"], "3 minutes, to watch a renewal");
     assert_eq!(answer.body["meta"]["termsOfService"], format!("{BASE}/terms"));
-    assert_eq!(answer.body.get("revokeCert"), None);
+    assert_eq!(answer.body["revokeCert"], format!("{BASE}/revoke-cert"));
+    assert_eq!(answer.body["keyChange"], format!("{BASE}/key-change"));
+    assert_eq!(answer.body["renewalInfo"], format!("{BASE}/renewal-info"));
+    assert_eq!(answer.body["meta"]["externalAccountRequired"], false);
+    assert_eq!(answer.body.get("newAuthz"), None);
     assert!(answer.links().is_empty());
     let terms = session.ask(&Method::GET, "/terms", None, b"");
     assert!(terms.text.contains("tests only"), "{}", terms.text);
