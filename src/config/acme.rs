@@ -1,126 +1,72 @@
 //! `[acme]` and `[admin]`, checked.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use http::Uri;
-
-use super::keys::nearest;
 use super::problem::seen;
-use super::section::{Section, alternatives};
-use super::{Acme, Admin, Config, ExternalAccount, Issuer, RateLimits};
+use super::section::Section;
+use super::{Acme, Admin, Config, Issuer};
 use crate::hostname::Hostname;
+
+mod eab;
+mod issuer;
+mod limits;
+mod resolvers;
+
+use issuer::issuer;
+pub(super) use issuer::without_credentials;
 
 /// Longest path of a unix socket, in bytes: `sun_path` has 108, the last of them zero.
 pub(super) const MAX_SOCKET_PATH: usize = 107;
 
-const ISSUERS: [(&str, Issuer); 5] = [
-    ("letsencrypt", Issuer::LetsEncrypt),
-    ("letsencrypt-staging", Issuer::LetsEncryptStaging),
-    ("zerossl", Issuer::ZeroSsl),
-    ("google", Issuer::Google),
-    ("embedded", Issuer::Embedded),
-];
-
 pub(super) fn acme(root: &Section<'_>, has_certificates: bool) -> Acme {
     let section = root.table("acme");
-    let issuer = section.entry("issuer").map_or(Some(Issuer::LetsEncrypt), |entry| entry.parsed(issuer));
-    if let Some(issuer) = issuer.as_ref().filter(|issuer| has_certificates && **issuer != Issuer::Embedded) {
-        require_terms(&section, issuer);
+    let known = section.entry("issuer").map_or(Some(Issuer::LetsEncrypt), |entry| entry.parsed(issuer));
+    let fallback_issuers = issuer::fallbacks(&section, known.as_ref());
+    let staging = issuer::staging(&section, known.as_ref(), &fallback_issuers);
+    if let Some(issuer) = known.as_ref().filter(|issuer| has_certificates && **issuer != Issuer::Embedded) {
+        require_terms(&section, std::iter::once(issuer).chain(&fallback_issuers).chain(&staging));
     }
-    let issuer = issuer.unwrap_or(Issuer::LetsEncrypt);
-    let eab: Vec<_> = eab(&section, &issuer).into_iter().collect();
-    if eab.is_empty()
-        && matches!(issuer, Issuer::ZeroSsl | Issuer::Google)
-        && !section.table("eab").is_present()
-    {
-        let message = format!(
-            "`{}` opens an account only with external account binding; without `eab` an account must be in the state directory already",
-            issuer.name()
-        );
-        section.warn(&message);
-    }
-    Acme {
-        issuer,
+    let mut acme = Acme {
+        issuer: known.clone().unwrap_or(Issuer::LetsEncrypt),
         contact: contacts(&section),
         terms_agreed: section.boolean("terms-agreed", false),
         roots: existing_file(&section, "roots", "name a PEM file with the CA's root"),
-        fallback_issuers: Vec::new(),
-        staging: None,
-        eab,
-        preflight: None,
-        resolvers: Vec::new(),
-        limits: RateLimits::default(),
+        fallback_issuers,
+        staging,
+        eab: Vec::new(),
+        preflight: section.entry("preflight").map(|_| section.boolean("preflight", true)),
+        resolvers: resolvers::resolvers(&section),
+        limits: limits::limits(&section),
         concurrency: section.integer("concurrency", 4, 1..=32),
+    };
+    acme.eab = eab::eab(&section, &acme, known.is_some());
+    for issuer in std::iter::once(&acme.issuer).chain(&acme.fallback_issuers) {
+        if matches!(issuer, Issuer::ZeroSsl | Issuer::Google) && acme.eab_for(issuer).is_none() {
+            let message = format!(
+                "`{}` opens an account only with external account binding; without `eab` an account must be in the state directory already",
+                issuer.name()
+            );
+            section.warn(&message);
+        }
     }
+    acme
 }
 
-fn require_terms(section: &Section<'_>, issuer: &Issuer) {
+fn require_terms<'a>(section: &Section<'_>, issuers: impl Iterator<Item = &'a Issuer>) {
+    let mut all: Vec<_> = issuers.map(issuer::terms).collect();
+    // In their order; Let's Encrypt and its staging directory have the same.
+    let mut seen = BTreeSet::new();
+    all.retain(|terms| seen.insert(terms.clone()));
+    let whose = if all.len() > 1 { "every CA" } else { "the CA" };
     let message = format!(
-        "the terms of the CA must be agreed to before it signs; read them ({}) and write `terms-agreed = true` under [acme], or pass --agree-terms",
-        terms(issuer)
+        "the terms of {whose} must be agreed to before it signs; read them ({}) and write `terms-agreed = true` under [acme], or pass --agree-terms",
+        all.join(", ")
     );
     match section.entry("terms-agreed") {
         None => section.refuse_missing("terms-agreed", &message),
         Some(entry) if entry.is_false() => entry.refuse(&message),
         Some(_) => {}
-    }
-}
-
-fn issuer(text: &str) -> Result<Issuer, String> {
-    if let Some((_, issuer)) = ISSUERS.iter().find(|(word, _)| *word == text) {
-        return Ok(issuer.clone());
-    }
-    if text.starts_with("http://") {
-        return Err(format!(
-            "{} is not https, and ACME runs over nothing else (RFC 8555 section 6.1); write the https:// URL",
-            without_credentials(text)
-        ));
-    }
-    if text.starts_with("https://") {
-        return directory(text);
-    }
-    let words: Vec<_> = ISSUERS.iter().map(|(word, _)| *word).collect();
-    let meant = nearest(text, words.iter().copied());
-    let hint = meant.map(|word| format!("; did you mean \"{word}\"?")).unwrap_or_default();
-    let list = alternatives(words.iter().copied());
-    Err(format!("{} is no issuer; write {list}, or an https:// directory URL{hint}", seen(text)))
-}
-
-fn directory(text: &str) -> Result<Issuer, String> {
-    let malformed = "is no URL; write it as in \"https://ca.example.net/directory\"";
-    let url: Uri = text.parse().map_err(|_| format!("{} {malformed}", without_credentials(text)))?;
-    let authority = url.authority().map_or("", |authority| authority.as_str());
-    if authority.contains('@') {
-        return Err(format!(
-            "{} has a user name or a password in it; a directory needs none (see `acme.eab`), remove it",
-            without_credentials(text)
-        ));
-    }
-    if url.host().is_none_or(str::is_empty) || authority.ends_with(':') {
-        return Err(format!("{} {malformed}", seen(text)));
-    }
-    let known = ISSUERS.iter().find(|(_, issuer)| issuer.directory_url().as_deref() == Some(text));
-    Ok(known.map_or(Issuer::Directory(url), |(_, issuer)| issuer.clone()))
-}
-
-/// A URL as an error may show it.
-pub(super) fn without_credentials(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return seen(url) };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    match rest[..end].rsplit_once('@') {
-        Some((_, host)) => seen(&format!("{scheme}://…@{host}{}", &rest[end..])),
-        None => seen(url),
-    }
-}
-
-/// Where the CA's terms are.
-fn terms(issuer: &Issuer) -> String {
-    match issuer {
-        Issuer::LetsEncrypt | Issuer::LetsEncryptStaging => "https://letsencrypt.org/repository/".to_owned(),
-        Issuer::ZeroSsl => "https://zerossl.com/terms/".to_owned(),
-        Issuer::Google => "https://pki.goog/repository/".to_owned(),
-        Issuer::Embedded => "none".to_owned(),
-        Issuer::Directory(url) => format!("`termsOfService` in {url}"),
     }
 }
 
@@ -145,32 +91,6 @@ fn contact(text: &str) -> Result<String, String> {
     let well_formed = (1..=64).contains(&user.len()) && user.chars().all(is_plain) && !user.starts_with('.');
     let domain: Hostname = domain.parse().map_err(|_| malformed())?;
     if well_formed { Ok(format!("mailto:{user}@{domain}")) } else { Err(malformed()) }
-}
-
-fn eab(acme: &Section<'_>, issuer: &Issuer) -> Option<ExternalAccount> {
-    let section = acme.table("eab");
-    if !section.is_present() {
-        return None;
-    }
-    for name in ["kid", "hmac-key-file"] {
-        if section.entry(name).is_none() {
-            let message =
-                "missing; external account binding needs both `kid` and `hmac-key-file` from the CA";
-            section.refuse_missing(name, message);
-        }
-    }
-    let kid = section.entry("kid")?.parsed(|text| {
-        let well_formed = (1..=1024).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-        if well_formed {
-            Ok(text.to_owned())
-        } else {
-            Err("not a key identifier; write the CA's `kid` as it is, without spaces".to_owned())
-        }
-    });
-    // What stands there may be the key itself, by mistake: the message does not repeat it.
-    let remedy = "write the path of a file that holds the key; the key itself does not belong here";
-    let hmac_key_file = existing_file(&section, "hmac-key-file", remedy);
-    Some(ExternalAccount { issuer: issuer.clone(), kid: kid?, hmac_key_file: hmac_key_file? })
 }
 
 /// A path whose absence is known; a file that this user may not look at is left to those who may.
@@ -204,31 +124,6 @@ pub(super) fn check_socket_path(path: &Path) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn issuers() {
-        for (word, known) in &ISSUERS {
-            assert_eq!(issuer(word).as_ref(), Ok(known));
-            if let Some(url) = known.directory_url() {
-                assert_eq!(issuer(&url).as_ref(), Ok(known), "{url}");
-            }
-        }
-        let own = issuer("https://localhost:14000/dir").unwrap();
-        assert_eq!(own.directory_url().as_deref(), Some("https://localhost:14000/dir"));
-        for wrong in ["", "LetsEncrypt!", "http://x/", "https://", "https://:1/", "https://a b/", "ftp://x/"]
-        {
-            assert!(issuer(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_password_in_a_url_is_not_repeated() {
-        for url in ["https://me:secret@ca.example/d", "http://me:secret@ca.example", "https://me:secret@a b"]
-        {
-            let message = issuer(url).unwrap_err();
-            assert!(!message.contains("secret"), "{message}");
-        }
-    }
 
     #[test]
     fn contacts_become_mailto_urls() {

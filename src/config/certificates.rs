@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::front::listing;
-use super::keys::{nearest, not_yet};
+use super::keys::nearest;
 use super::problem::seen;
 use super::section::{Entry, Section, one_of};
 use super::{CertificateRequest, DeployTarget, KeyType, Partial};
@@ -22,6 +22,9 @@ const KEY_TYPES: [(&str, KeyType); 5] = [
     ("rsa-4096", KeyType::Rsa4096),
 ];
 
+const PARTIAL: [(&str, Partial); 3] =
+    [("never", Partial::Never), ("emergency", Partial::Emergency), ("always", Partial::Always)];
+
 /// The certificates; `targets` are the names of `[deploy.NAME]`, right or wrong.
 pub(super) fn certificates(root: &Section<'_>, embedded: bool) -> Vec<CertificateRequest> {
     let targets: Vec<_> = root.named("deploy").into_iter().map(|(name, _)| name).collect();
@@ -36,14 +39,14 @@ pub(super) fn certificates(root: &Section<'_>, embedded: bool) -> Vec<Certificat
             );
             section.refuse(&message);
         }
-        section.parsed("partial", (), partial);
         certificates.push(CertificateRequest {
             name,
             identifiers,
             key_type: section
                 .parsed("key-type", KeyType::default(), |text| one_of(text, "key type", &KEY_TYPES)),
             profile: section.entry("profile").and_then(|entry| entry.parsed(profile)),
-            partial: Partial::Never,
+            partial: section
+                .parsed("partial", Partial::default(), |text| one_of(text, "choice for `partial`", &PARTIAL)),
             deploy: deploy_names(&section, &targets, embedded),
         });
     }
@@ -133,17 +136,6 @@ fn is_file_name(text: &str) -> bool {
     text.len() <= 200
         && text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':'))
-}
-
-fn partial(text: &str) -> Result<(), String> {
-    match text {
-        "never" => Ok(()),
-        "always" | "emergency" => Err(not_yet(
-            "a certificate covers all its hostnames or is not ordered",
-            "write \"never\", and put a hostname that may fail into a [[certificate]] of its own",
-        )),
-        _ => Err(format!("{} is no choice for a part of a certificate; write \"never\"", seen(text))),
-    }
 }
 
 fn profile(text: &str) -> Result<String, String> {

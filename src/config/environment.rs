@@ -35,11 +35,26 @@ pub(super) fn apply(variables: impl IntoIterator<Item = (String, String)>, root:
             report.warn(&origin, None, &format!("no key has this name, so it is ignored{hint}"));
             continue;
         };
+        if let Some(list) = list_above(root, key.path) {
+            let message = format!(
+                "the file has a list at `{list}`, and a variable cannot say which of it is meant; write it in the file"
+            );
+            report.refuse(&origin, Some(key.path), &message);
+            continue;
+        }
         match value(key.kind, &text) {
             Ok(value) => root.set(key.path, Node { origin, value }),
             Err(message) => report.refuse(&origin, Some(key.path), &message),
         }
     }
+}
+
+/// The key above `path` that may be a table or a list of tables, where it is a list.
+fn list_above<'a>(root: &Node, path: &'a str) -> Option<&'a str> {
+    let (table, _) = path.rsplit_once('.')?;
+    let may_be_list = KEYS.iter().any(|key| key.path == table && key.kind == Kind::TableOrTables);
+    let node = table.split('.').try_fold(root, |node, name| node.child(name))?;
+    (may_be_list && matches!(node.value, Value::List(_))).then_some(table)
 }
 
 fn slug(variable: &str) -> String {

@@ -21,6 +21,8 @@ pub(super) enum Kind {
     Table,
     /// `[[…]]`
     Tables,
+    /// `[…]` or `[[…]]`.
+    TableOrTables,
     /// A table whose keys are names of the administrator's choice, each of them a table.
     Named,
     /// Refused, whatever it looks like: what this version does, and what to do instead.
@@ -44,17 +46,24 @@ pub(super) const KEYS: &[Key] = &[
     key("grace", Kind::Duration),
     key("acme", Kind::Table),
     key("acme.issuer", Kind::Text),
-    key(
-        "acme.fallback-issuers",
-        Kind::Later("it asks one CA only", "remove the key and name that CA in `acme.issuer`"),
-    ),
+    key("acme.fallback-issuers", Kind::TextOrList),
+    key("acme.staging", Kind::Text),
     key("acme.contact", Kind::TextOrList),
     key("acme.terms-agreed", Kind::Boolean),
     key("acme.roots", Kind::Text),
-    key("acme.eab", Kind::Table),
+    key("acme.eab", Kind::TableOrTables),
     key("acme.eab.kid", Kind::Text),
     key("acme.eab.hmac-key-file", Kind::Text),
+    key("acme.eab.issuer", Kind::Text),
     key("acme.concurrency", Kind::Integer),
+    key("acme.preflight", Kind::Boolean),
+    key("acme.resolvers", Kind::TextOrList),
+    key("acme.limits", Kind::Table),
+    key("acme.limits.failed-authorizations", Kind::Text),
+    key("acme.limits.certificates-per-set", Kind::Text),
+    key("acme.limits.certificates-per-domain", Kind::Text),
+    key("acme.limits.orders", Kind::Text),
+    key("acme.limits.accounts", Kind::Text),
     key("gate", Kind::Table),
     key("gate.listen", Kind::TextOrList),
     key("gate.open", Kind::Text),
@@ -142,7 +151,7 @@ impl Key {
     /// The environment variable's name; `None` for keys inside `[[…]]` and `[deploy.NAME]`, and for
     /// tables.
     pub(super) fn variable(&self) -> Option<String> {
-        let is_table = matches!(self.kind, Kind::Table | Kind::Tables | Kind::Named);
+        let is_table = matches!(self.kind, Kind::Table | Kind::Tables | Kind::TableOrTables | Kind::Named);
         let repeats = ["certificate.", "front.site.", "deploy."].iter().any(|p| self.path.starts_with(p));
         let whole_table = ["gate.opening", "notify", "include"].contains(&self.path);
         (!is_table && !repeats && !whole_table)
@@ -182,8 +191,10 @@ fn check_value(node: &Node, key: &Key, pattern: &str, shown: &str, report: &Repo
                 refuse(item, &format!("{} stands in a list of texts; write it in quotes", describe(item)));
             }
         }
-        (Kind::Table | Kind::Named, Value::Table(_)) => check_table(node, pattern, shown, report),
-        (Kind::Tables, Value::List(items)) => {
+        (Kind::Table | Kind::TableOrTables | Kind::Named, Value::Table(_)) => {
+            check_table(node, pattern, shown, report);
+        }
+        (Kind::Tables | Kind::TableOrTables, Value::List(items)) => {
             for item in items {
                 match item.value {
                     Value::Table(_) => check_table(item, pattern, shown, report),
@@ -233,7 +244,7 @@ fn wrong_kind(node: &Node, key: &Key) -> String {
         (Kind::Table, Value::List(_)) if key.path != "deploy.*" => {
             format!("it is a single table; write `[{}]` with one bracket", key.path)
         }
-        (Kind::Table | Kind::Named | Kind::Later(..), _) => {
+        (Kind::Table | Kind::TableOrTables | Kind::Named | Kind::Later(..), _) => {
             // Not with the value: under `acme.eab` it could be the secret itself.
             let kind = if let Value::Text(_) = node.value { "a text" } else { &seen_value };
             format!("{kind} is not a table; write `{}` and its keys below it", header(key.path))
@@ -346,9 +357,8 @@ mod tests {
             assert!(!last.is_empty());
             assert!(
                 table.is_empty()
-                    || KEYS.iter().any(
-                        |k| k.path == table && matches!(k.kind, Kind::Table | Kind::Tables | Kind::Named)
-                    ),
+                    || KEYS.iter().any(|k| k.path == table
+                        && matches!(k.kind, Kind::Table | Kind::Tables | Kind::TableOrTables | Kind::Named)),
                 "{}",
                 key.path
             );

@@ -71,6 +71,12 @@ impl<'a> Section<'a> {
         items.iter().filter(|item| matches!(item.value, Value::Table(_))).map(section).collect()
     }
 
+    /// The table of `[name]` or those of `[[name]]`.
+    pub(super) fn table_or_tables(&self, name: &str) -> Vec<Section<'a>> {
+        let table = self.table(name);
+        if table.is_present() { vec![table] } else { self.tables(name) }
+    }
+
     /// The tables of `[name.*]` with their names.
     pub(super) fn named(&self, name: &str) -> Vec<(&'a str, Section<'a>)> {
         let table = self.table(name);

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use clap::Parser;
 use proptest::prelude::*;
-use wicketgate::config::{Config, ConfigError, Flags, Front, Issuer, KeyType, RedirectHosts, Upstream};
+use wicketgate::config::{
+    Config, ConfigError, Flags, Front, Issuer, KeyType, Partial, Rate, RateLimits, RedirectHosts, Upstream,
+};
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -142,6 +144,75 @@ fn sidecar() {
     let eab = config.acme.eab.first().unwrap();
     assert_eq!(eab.hmac_key_file, folder("tests/configs/valid/eab.key").canonical());
     assert!(!format!("{config:?}").contains("bm90LWEtc2VjcmV0"));
+}
+
+#[test]
+fn several_issuers_and_what_is_known_of_them() {
+    let config = valid("careful.toml");
+    let acme = &config.acme;
+    let directory = |url: &str| Issuer::Directory(url.parse().unwrap());
+    let staging = directory("https://ca.example.net/staging/directory");
+    assert_eq!(acme.issuer, directory("https://ca.example.net/directory"));
+    assert_eq!(
+        acme.fallback_issuers,
+        [Issuer::LetsEncrypt, Issuer::ZeroSsl, directory("https://acme.example.org/directory")]
+    );
+    assert_eq!(acme.staging_of(&acme.issuer), Some(staging.clone()));
+    assert_eq!(acme.staging_of(&acme.fallback_issuers[0]), Some(Issuer::LetsEncryptStaging));
+    assert_eq!(acme.staging_of(&acme.fallback_issuers[2]), None);
+    let kid = |issuer| acme.eab_for(issuer).map(|eab| eab.kid.as_str());
+    assert_eq!((kid(&acme.issuer), kid(&Issuer::ZeroSsl)), (Some("kid-1"), Some("kid-2")));
+    assert_eq!((kid(&staging), kid(&Issuer::LetsEncrypt)), (Some("kid-3"), None));
+    assert_eq!(acme.preflight, Some(false));
+    assert_eq!(acme.resolvers.len(), 3);
+    assert_eq!(acme.resolvers[1], "[2001:db8::53]:53".parse().unwrap());
+    let limited = |count, minutes: u64| Some(Rate::Limited { count, per: Duration::from_secs(minutes * 60) });
+    assert_eq!(
+        acme.limits,
+        RateLimits {
+            failed_authorizations: limited(3, 90),
+            certificates_per_set: limited(5, 7 * 1440),
+            certificates_per_domain: Some(Rate::Unlimited),
+            orders: limited(100, 180),
+            accounts: None,
+        }
+    );
+    let partial: Vec<_> = config.certificates.iter().map(|certificate| certificate.partial).collect();
+    assert_eq!(partial, [Partial::Never, Partial::Emergency, Partial::Always, Partial::Emergency]);
+
+    let plain = valid("beside-squid.toml").acme;
+    assert_eq!((plain.preflight, plain.resolvers, plain.limits), (None, vec![], RateLimits::default()));
+}
+
+#[test]
+fn an_issuer_that_wants_a_binding_and_has_none_is_a_warning() {
+    let env = [("WICKETGATE_ACME__ISSUER", "google"), ("WICKETGATE_ACME__FALLBACK_ISSUERS", "zerossl")];
+    let line = "--hostname a.example.net --agree-terms";
+    let warnings = without_file(&env, line).unwrap().warnings;
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    for (warning, issuer) in warnings.iter().zip(["google", "zerossl"]) {
+        assert!(warning.contains(&format!("`{issuer}` opens an account only with")), "{warning}");
+    }
+}
+
+#[test]
+fn a_binding_from_the_environment() {
+    let line = "--hostname a.example.net --agree-terms --issuer zerossl";
+    let env = [("WICKETGATE_ACME__EAB__KID", "kid-7"), ("WICKETGATE_ACME__EAB__HMAC_KEY_FILE", "Cargo.toml")];
+    let config = without_file(&env, line).unwrap();
+    let binding = config.acme.eab_for(&Issuer::ZeroSsl).unwrap();
+    assert_eq!((binding.kid.as_str(), config.acme.eab.len()), ("kid-7", 1));
+    assert_eq!(config.warnings, Vec::<String>::new());
+
+    let over = |file: &str| {
+        let env = [("WICKETGATE_ACME__EAB__KID".to_owned(), "kid-7".to_owned())];
+        Config::load(Some(&folder("tests/configs/valid").join(file)), env, &Flags::default())
+    };
+    assert_eq!(over("sidecar.toml").unwrap().acme.eab[0].kid, "kid-7");
+    assert_eq!(
+        over("careful.toml").unwrap_err().to_string(),
+        "WICKETGATE_ACME__EAB__KID: the file has a list at `acme.eab`, and a variable cannot say which of it is meant; write it in the file"
+    );
 }
 
 #[test]
@@ -279,7 +350,10 @@ fn the_full_example_loads() {
     for name in ["private-ca.pem", "eab.key"] {
         fs::write(dir.path().join(name), "").unwrap();
     }
-    fs::write(&file, full_example().replace("/etc/wicketgate/", "")).unwrap();
+    // `staging` is for an issuer that is named by its URL.
+    let issuers = ["\nissuer = \"letsencrypt\"", "\nissuer = \"https://ca.example.net/directory\""];
+    let text = full_example().replace("/etc/wicketgate/", "").replace(issuers[0], issuers[1]);
+    fs::write(&file, text).unwrap();
     let config = load(&file).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
     assert!(config.warnings[0].ends_with("`conf.d/*.toml` matches no file"));
