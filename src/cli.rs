@@ -2,6 +2,7 @@
 //! exit code (0 well, 1 failed, 2 usage, 75 try again later, 78 configuration).
 
 mod challenge;
+mod check;
 mod config;
 mod log;
 mod output;
@@ -19,7 +20,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::admin::AdminError;
 use crate::admin::client::ClientError;
 use crate::config::{Config, ConfigError, Flags, environment as config_environment};
-use crate::daemon::{DaemonError, OnceError};
+use crate::daemon::{CheckError, DaemonError, OnceError};
 use crate::renewal::UnknownNames;
 use crate::store::StoreError;
 
@@ -56,6 +57,8 @@ enum Command {
     /// Obtain or renew what is due, once; through the running daemon where there is one, else with port 80
     /// open only while an order is pending
     Renew(renew::RenewArguments),
+    /// Look at each name and address as the CA would, and tell what would fail and what to do
+    Check(check::CheckArguments),
     /// Show certificates, what comes next and when, and what failed
     Status(status::StatusArguments),
     /// Have the running daemon read its configuration again; a wrong one changes nothing
@@ -136,7 +139,7 @@ macro_rules! fails_with {
         })+
     };
 }
-fails_with!(FAILED, ClientError, AdminError, UnknownNames, std::io::Error);
+fails_with!(FAILED, ClientError, AdminError, CheckError, UnknownNames, std::io::Error);
 
 /// Runs the program.
 pub fn main() -> ExitCode {
@@ -170,6 +173,7 @@ fn dispatch(arguments: &Arguments) -> Result<u8, Failure> {
     match &arguments.command {
         Command::Run => run::run(arguments),
         Command::Renew(renew) => renew::run(arguments, renew),
+        Command::Check(check) => check::run(arguments, check),
         Command::Status(status) => status::run(arguments, status),
         Command::Reload => reload::run(arguments),
         Command::Config(command) => config::run(arguments, command),

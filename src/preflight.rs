@@ -25,7 +25,7 @@ use http::Uri;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::challenge::{ChallengeTable, Pending, Token};
+use crate::challenge::{ChallengeTable, Pending, Purpose, Token};
 use crate::config::{Acme, Config, Gate, Issuer};
 use crate::hostname::Identifier;
 use diagnosis::{Reach, Subject, Surroundings, diagnose};
@@ -174,7 +174,11 @@ impl Canary {
 
     fn pending(&self, identifiers: &[Identifier]) -> Pending {
         let hosts: BTreeSet<_> = identifiers.iter().cloned().collect();
-        Pending { key_authorization: self.key_authorization.clone(), hosts: Arc::new(hosts) }
+        Pending {
+            key_authorization: self.key_authorization.clone(),
+            hosts: Arc::new(hosts),
+            purpose: Purpose::Canary,
+        }
     }
 }
 

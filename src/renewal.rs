@@ -11,7 +11,7 @@ mod report;
 pub mod schedule;
 
 pub use door::Door;
-pub use issuer::IssuerError;
+pub use issuer::{IssuerError, reachable, read_roots};
 pub use keeper::{Keeper, Outcome, Served, UnknownNames};
 pub use lineages::Lineages;
 pub use report::{CertificateStatus, DeployStatus, Event, What};

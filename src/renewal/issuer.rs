@@ -153,7 +153,7 @@ async fn start_embedded(config: &Config, store: &Store) -> Result<EmbeddedCa, Is
 }
 
 /// Where a client on this machine reaches a listener.
-fn reachable(listen: SocketAddr) -> SocketAddr {
+pub fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         // A dual-stack listener falls back to IPv4 where there is no IPv6.
@@ -184,7 +184,11 @@ fn unexpired(pem: &str) -> Vec<String> {
         .collect()
 }
 
-fn read_roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, IssuerError> {
+/// The certificates of `acme.roots`.
+///
+/// # Errors
+/// The file cannot be read, or holds none.
+pub fn read_roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, IssuerError> {
     let text = std::fs::read(path).map_err(|source| IssuerError::File {
         key: "acme.roots",
         path: path.to_owned(),
