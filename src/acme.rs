@@ -7,6 +7,7 @@
 
 mod abandoned;
 mod directory;
+mod facts;
 mod failure;
 mod key;
 mod order;
@@ -17,6 +18,7 @@ mod request;
 mod session;
 mod transport;
 
+pub use facts::{DirectoryFacts, account_uri, directory};
 pub use failure::NameFailure;
 pub use problem::{AcmeError, Verdict};
 pub use renewal_info::{CertificateId, RenewalWindow};

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `GET /status` | [`StatusReport`] |
 //! | `POST /reload` | `{"warnings": […]}`, or 422 with `{"error": "…"}` and nothing changed |
+//! | `POST /check` with [`CheckRequest`] | [`CheckReport`] |
 //! | `POST /renew` with [`RenewRequest`] | a line of JSON an [`Event`](crate::renewal::Event), then one [`Conclusion`] |
 //! | `POST /rehearse` with [`RehearseRequest`] | as for `/renew` |
 //! | `PUT /challenges/TOKEN` with [`ForeignChallenge`] | 204 |
@@ -21,6 +22,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::hostname::Identifier;
+use crate::preflight::{Certainty, Finding};
 use crate::renewal::{Asked, CertificateStatus, Outcome};
 
 pub use server::{Actions, serve};
@@ -72,6 +74,41 @@ pub struct RehearseRequest {
     /// Digest of the asker's configuration; a daemon that works by another one refuses.
     #[serde(default)]
     pub digest: Option<String>,
+}
+
+/// What `check` asks for.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct CheckRequest {
+    /// Certificates by name, hostnames and addresses; none means all certificates.
+    pub names: Vec<String>,
+    /// Digest of the asker's configuration; a daemon that works by another one refuses.
+    #[serde(default)]
+    pub digest: Option<String>,
+}
+
+/// What a preflight found. The JSON of `check --json` is this; its names are stable, and new ones may be
+/// added.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct CheckReport {
+    /// The issuer's name in the configuration.
+    pub issuer: String,
+    /// From where it was looked, and what could not be seen from there.
+    pub vantage: String,
+    /// Why the gate cannot listen, where it cannot: every order would fail.
+    pub gate_problem: Option<String>,
+    /// What could not be found out, one sentence each.
+    pub warnings: Vec<String>,
+    /// What was found, in the order of the identifiers.
+    pub findings: Vec<Finding>,
+}
+
+impl CheckReport {
+    /// Whether an order would fail for certain.
+    pub fn is_certain(&self) -> bool {
+        self.gate_problem.is_some() || self.findings.iter().any(|f| f.certainty == Certainty::Certain)
+    }
 }
 
 /// How a `renew` or a `rehearse` ended.

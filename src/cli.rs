@@ -2,6 +2,7 @@
 //! exit code (0 well, 1 failed, 2 usage, 75 try again later, 78 configuration).
 
 mod challenge;
+mod check;
 mod config;
 mod following;
 mod log;
@@ -21,7 +22,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::admin::AdminError;
 use crate::admin::client::ClientError;
 use crate::config::{Config, ConfigError, Flags, environment as config_environment};
-use crate::daemon::{DaemonError, OnceError};
+use crate::daemon::{CheckError, DaemonError, OnceError};
 use crate::renewal::UnknownNames;
 use crate::store::StoreError;
 
@@ -61,6 +62,8 @@ enum Command {
     /// Take the whole way to a certificate with a CA that does not matter: open, listen, order, store,
     /// reload; nothing is left behind
     Rehearse(rehearse::RehearseArguments),
+    /// Look at each name and address as the CA would, and tell what would fail and what to do
+    Check(check::CheckArguments),
     /// Show certificates, what comes next and when, and what failed
     Status(status::StatusArguments),
     /// Have the running daemon read its configuration again; a wrong one changes nothing
@@ -142,7 +145,7 @@ macro_rules! fails_with {
         })+
     };
 }
-fails_with!(FAILED, ClientError, AdminError, UnknownNames, std::io::Error);
+fails_with!(FAILED, ClientError, AdminError, CheckError, UnknownNames, std::io::Error);
 
 /// Runs the program.
 pub fn main() -> ExitCode {
@@ -177,6 +180,7 @@ fn dispatch(arguments: &Arguments) -> Result<u8, Failure> {
         Command::Run => run::run(arguments),
         Command::Renew(renew) => renew::run(arguments, renew),
         Command::Rehearse(rehearse) => rehearse::run(arguments, rehearse),
+        Command::Check(check) => check::run(arguments, check),
         Command::Status(status) => status::run(arguments, status),
         Command::Reload => reload::run(arguments),
         Command::Config(command) => config::run(arguments, command),

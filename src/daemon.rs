@@ -4,6 +4,7 @@
 //! own, so that a flood elsewhere cannot starve a challenge; each front thread has its own listeners.
 
 mod announce;
+mod check;
 mod once;
 
 use std::ffi::OsString;
@@ -34,6 +35,7 @@ use crate::renewal::{Door, Keeper, Served};
 use crate::store::{Store, StoreError};
 
 use announce::Announcer;
+pub use check::{CheckError, check_once};
 pub use once::{OnceError, rehearse_once, renew_once};
 
 /// Why the daemon did not start, or ended.
@@ -150,6 +152,7 @@ async fn control(
         reloading: Mutex::default(),
     });
     let log: Rc<dyn Fn(&crate::renewal::Event)> = Rc::new(move |event| announcer.announce(event));
+    let actions_table = table.clone();
     let actions = Actions {
         keeper: keeper.clone(),
         table,
@@ -158,6 +161,15 @@ async fn control(
             move || {
                 let daemon = daemon.clone();
                 Box::pin(async move { daemon.reload().await })
+            }
+        }),
+        check: Box::new({
+            let (daemon, table) = (daemon.clone(), actions_table);
+            move |names| {
+                let (config, table) = (daemon.keeper.config(), table.clone());
+                Box::pin(async move {
+                    check::with_gate(&config, &names, &table, None).await.map_err(|e| e.to_string())
+                })
             }
         }),
         log: log.clone(),

@@ -3,5 +3,6 @@
 
 pub mod accept;
 pub mod drain;
+pub mod holder;
 pub mod limits;
 pub mod listen;

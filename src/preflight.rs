@@ -174,7 +174,11 @@ impl Canary {
 
     fn pending(&self, identifiers: &[Identifier]) -> Pending {
         let hosts: BTreeSet<_> = identifiers.iter().cloned().collect();
-        Pending { key_authorization: self.key_authorization.clone(), hosts: Arc::new(hosts), purpose: Purpose::Canary }
+        Pending {
+            key_authorization: self.key_authorization.clone(),
+            hosts: Arc::new(hosts),
+            purpose: Purpose::Canary,
+        }
     }
 }
 

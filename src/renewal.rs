@@ -22,7 +22,7 @@ mod report;
 pub mod schedule;
 
 pub use door::Door;
-pub use issuer::IssuerError;
+pub use issuer::{IssuerError, ca_facts};
 pub use kept::ledger as stored_ledger;
 pub use keeper::{Asked, Keeper, Outcome, Served, UnknownNames};
 pub use lineages::Lineages;

@@ -13,7 +13,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::{Conclusion, Refusal, RehearseRequest, Reloaded, RenewRequest, StatusReport};
+use super::{
+    CheckReport, CheckRequest, Conclusion, Refusal, RehearseRequest, Reloaded, RenewRequest, StatusReport,
+};
 use crate::renewal::Event;
 
 /// Longest line the daemon sends, bytes.
@@ -80,6 +82,15 @@ impl Client {
     pub async fn reload(self) -> Result<Vec<String>, ClientError> {
         let reloaded: Reloaded = whole(self.send(Method::POST, "/reload", Bytes::new()).await?).await?;
         Ok(reloaded.warnings)
+    }
+
+    /// Has names looked at as a CA would; bounded by the daemon's own deadlines.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn check(self, request: &CheckRequest) -> Result<CheckReport, ClientError> {
+        let body = serde_json::to_vec(request).expect("plain values always have a JSON form");
+        whole(self.send(Method::POST, "/check", body.into()).await?).await
     }
 
     /// Has certificates attended to, telling each event as it happens.

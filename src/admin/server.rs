@@ -24,7 +24,8 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use super::{
-    AdminSocket, BODY_LIMIT, Conclusion, ForeignChallenge, Refusal, RehearseRequest, Reloaded, RenewRequest, StatusReport,
+    AdminSocket, BODY_LIMIT, CheckReport, CheckRequest, Conclusion, ForeignChallenge, Refusal, RehearseRequest,
+    Reloaded, RenewRequest, StatusReport,
 };
 use crate::challenge::{ChallengeGuard, ChallengeTable, Pending, Purpose, Token};
 use crate::net::drain::Stop;
@@ -39,6 +40,9 @@ const FOREIGN_LIMIT: usize = 1000;
 /// What a reload came to: warnings, or why nothing has changed.
 type ReloadFuture = Pin<Box<dyn Future<Output = Result<Vec<String>, String>>>>;
 
+/// What a check comes to, or why none was made.
+type CheckFuture = Pin<Box<dyn Future<Output = Result<CheckReport, String>>>>;
+
 /// What the socket can set in motion.
 pub struct Actions {
     /// Certificates.
@@ -47,6 +51,8 @@ pub struct Actions {
     pub table: ChallengeTable,
     /// Reads the configuration again.
     pub reload: Box<dyn Fn() -> ReloadFuture>,
+    /// Looks at names as a CA would.
+    pub check: Box<dyn Fn(Vec<String>) -> CheckFuture>,
     /// Puts an event into the daemon's log.
     pub log: Rc<dyn Fn(&Event)>,
     /// When the daemon was started.
@@ -122,6 +128,10 @@ impl Desk {
                 Ok(request) => self.rehearse(request),
                 Err(e) => refusal(StatusCode::BAD_REQUEST, e.to_string()),
             },
+            (&Method::POST, "/check", _) => match serde_json::from_slice(&body) {
+                Ok(request) => self.check(request).await,
+                Err(e) => refusal(StatusCode::BAD_REQUEST, e.to_string()),
+            },
             (&Method::GET, "/challenges", _) => {
                 json(StatusCode::OK, &self.foreign.borrow().keys().collect::<Vec<_>>())
             }
@@ -165,12 +175,7 @@ impl Desk {
         digest: Option<String>,
         work: impl AsyncFnOnce(Rc<dyn Fn(&Event)>) -> Result<Vec<Outcome>, String> + 'static,
     ) -> Response<Lines> {
-        let ours = &self.actions.keeper.config().digest;
-        if digest.as_ref().is_some_and(|theirs| theirs != ours) {
-            let error = format!(
-                "the running daemon (pid {}) works by another configuration than this one: if it has changed, run `wicketgate reload` first; if it is another installation's, give it an `admin.socket` of its own",
-                std::process::id()
-            );
+        if let Some(error) = self.disagreement(digest.as_deref()) {
             return refusal(StatusCode::CONFLICT, error);
         }
         let (sender, receiver) = mpsc::unbounded_channel();
@@ -200,6 +205,32 @@ impl Desk {
         let mut response = Response::new(Lines::Following(receiver));
         response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static("application/x-ndjson"));
         response
+    }
+
+    /// Why nothing is done for somebody who works by another configuration.
+    fn disagreement(&self, theirs: Option<&str>) -> Option<String> {
+        let ours = &self.actions.keeper.config().digest;
+        theirs.is_some_and(|theirs| theirs != ours).then(|| {
+            format!(
+                "the running daemon (pid {}) works by another configuration than this one: if it has changed, run `wicketgate reload` first; if it is another installation's, give it an `admin.socket` of its own",
+                std::process::id()
+            )
+        })
+    }
+
+    async fn check(&self, request: CheckRequest) -> Response<Lines> {
+        if let Some(error) = self.disagreement(request.digest.as_deref()) {
+            return refusal(StatusCode::CONFLICT, error);
+        }
+        tokio::select! {
+            () = self.stop.requested() => {
+                refusal(StatusCode::SERVICE_UNAVAILABLE, "the daemon was told to stop".to_owned())
+            }
+            looked = (self.actions.check)(request.names) => match looked {
+                Ok(report) => json(StatusCode::OK, &report),
+                Err(error) => refusal(StatusCode::UNPROCESSABLE_ENTITY, error),
+            },
+        }
     }
 
     fn put(&self, token: &str, body: &[u8]) -> Response<Lines> {

@@ -13,9 +13,10 @@ use tokio::sync::Mutex;
 use x509_parser::prelude::FromDer;
 use zeroize::Zeroizing;
 
-use crate::acme::{AcmeError, Session, Setup};
+use crate::acme::{self, AcmeError, Session, Setup};
 use crate::clock;
 use crate::config::{Config, Issuer};
+use crate::preflight::CaFacts;
 use crate::rehearsal::{EmbeddedCa, RehearsalError, Settings};
 use crate::store::{Store, StoreError};
 
@@ -182,6 +183,32 @@ impl Desk {
     }
 }
 
+/// What can be known of a CA without an account being made, and what could not be found out.
+pub async fn ca_facts(config: &Config, store: Option<&Store>, issuer: &Issuer) -> (CaFacts, Vec<String>) {
+    let Some(url) = issuer.directory_url() else {
+        let direct_to = config.gate.listen.first().copied().map(reachable);
+        return (CaFacts { direct_to, ..CaFacts::default() }, Vec::new());
+    };
+    let mut warnings = Vec::new();
+    let roots = match config.acme.roots.as_deref().map(read_roots).transpose() {
+        Ok(roots) => roots.unwrap_or_default(),
+        Err(e) => {
+            warnings.push(e.to_string());
+            Vec::new()
+        }
+    };
+    let identities = match acme::directory(&url, &roots, false).await {
+        Ok(directory) => directory.caa_identities,
+        Err(e) => {
+            warnings.push(format!("what the CA calls itself in CAA records is not known: {e}"));
+            Vec::new()
+        }
+    };
+    let kept = store.and_then(|store| store.account(&issuer.name()).ok().flatten()).map(Zeroizing::new);
+    let account_uri = kept.and_then(|kept| acme::account_uri(&kept));
+    (CaFacts { identities, account_uri, direct_to: None }, warnings)
+}
+
 async fn start_embedded(config: &Config, store: &Store) -> Result<EmbeddedCa, IssuerError> {
     let permitted = config.certificates.iter().flat_map(|c| c.identifiers.iter().cloned()).collect();
     let ca = EmbeddedCa::start(Settings::new(reachable(config.gate.listen[0]), permitted)).await?;
@@ -202,7 +229,7 @@ async fn start_embedded(config: &Config, store: &Store) -> Result<EmbeddedCa, Is
 }
 
 /// Where a client on this machine reaches a listener.
-pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
+fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         // A dual-stack listener falls back to IPv4 where there is no IPv6.
@@ -233,6 +260,10 @@ fn unexpired(pem: &str) -> Vec<String> {
         .collect()
 }
 
+/// The certificates of `acme.roots`.
+///
+/// # Errors
+/// The file cannot be read, or holds none.
 fn read_roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, IssuerError> {
     let text = std::fs::read(path).map_err(|source| IssuerError::File {
         key: "acme.roots",

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::issuer::reachable;
+use super::issuer::ca_facts;
 use super::keeper::Keeper;
 use super::report::What;
-use crate::config::{CertificateRequest, Issuer};
+use crate::config::CertificateRequest;
 use crate::hostname::Identifier;
-use crate::preflight::{self, CaFacts, Certainty, Finding, Preflight};
+use crate::preflight::{self, Certainty, Finding, Preflight};
 
 /// What an order can expect.
 #[derive(Debug, Default)]
@@ -37,31 +37,14 @@ impl Keeper {
                 return Outlook { is_inconclusive: true, ..Outlook::default() };
             }
         };
-        let facts = self.facts(issuer).await;
+        // That the CA cannot be reached is told when it is asked.
+        let (facts, _) = ca_facts(&config, Some(&self.store), issuer).await;
         let findings = preflight.look(&request.identifiers, &self.table, &facts).await;
         let outlook = Outlook::of(&findings);
         if outlook.condemned.is_empty() && outlook.is_inconclusive {
             tell(What::Warning(format!("the preflight: {}", outlook.text)));
         }
         outlook
-    }
-
-    /// What is known of a CA without making an account for it.
-    pub(super) async fn facts(&self, issuer: &Issuer) -> CaFacts {
-        let config = self.config();
-        if *issuer == Issuer::Embedded {
-            let direct_to = config.gate.listen.first().copied().map(reachable);
-            return CaFacts { direct_to, ..CaFacts::default() };
-        }
-        match self.desk.session_at_hand(&config, &self.store, issuer).await {
-            Some(Ok(session)) => CaFacts {
-                identities: session.caa_identities(),
-                account_uri: Some(session.account_uri().to_owned()),
-                direct_to: None,
-            },
-            // That the CA cannot be reached is told when it is asked.
-            _ => CaFacts::default(),
-        }
     }
 }
 

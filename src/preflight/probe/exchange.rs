@@ -318,10 +318,18 @@ mod tests {
             (b"220 mail.example ESMTP", Failure::NotHttp(b"220 mail.example ESMTP".to_vec())),
         ] {
             let (near, mut far) = tokio::io::duplex(1 << 16);
-            far.write_all(said).await.unwrap();
+            let answering = tokio::spawn(async move {
+                let mut asked = Vec::new();
+                while !asked.ends_with(b"\r\n\r\n") {
+                    asked.push(far.read_u8().await.unwrap());
+                }
+                far.write_all(said).await.unwrap();
+                far
+            });
             let end = Instant::now() + Duration::from_secs(10);
             let failed = converse(&place(), near, &Began::default(), end).await.err();
             assert_eq!(failed, Some(expected), "{said:?}");
+            drop(answering.await.unwrap());
         }
     }
 }
