@@ -12,9 +12,9 @@ use tokio::task::JoinSet;
 
 use super::door::Door;
 use super::issuer::{Desk, IssuerError};
-use super::lineages::{Lineages, stamp};
+use super::lineages::{Lineage, Lineages, stamp};
 use super::report::{CertificateStatus, Event, What};
-use super::schedule::{self, Decision};
+use super::schedule::{self, Decision, Reason};
 use crate::acme::{AcmeError, OrderRequest, Step, Verdict};
 use crate::certificate::Certificate;
 use crate::challenge::ChallengeTable;
@@ -259,12 +259,12 @@ impl Keeper {
         };
         let ordered = match decision {
             Decision::Order(reason) => self.renew(name, reason, &tell).await,
-            _ if force => self.renew(name, "asked for by hand".to_owned(), &tell).await,
-            Decision::Wait(at) => {
+            _ if force => self.renew(name, Reason::ByHand, &tell).await,
+            Decision::Wait { at, .. } => {
                 tell(What::NotDue { renews_at: stamp(at) });
                 Outcome::Well
             }
-            Decision::Held(at) => {
+            Decision::Held { at, .. } => {
                 let attempts = self.attempts(name);
                 let last_error = attempts.last_error.unwrap_or_default();
                 tell(What::Held { retry_at: stamp(at), failures: attempts.failures, last_error });
@@ -279,8 +279,8 @@ impl Keeper {
 
     /// One attempt: written down as a failure before the CA is asked, so that a crash in the middle of it
     /// cannot become a storm, and struck out when it succeeds.
-    async fn renew(&self, name: &str, reason: String, tell: &impl Fn(What)) -> Outcome {
-        tell(What::Due(reason));
+    async fn renew(&self, name: &str, reason: Reason, tell: &impl Fn(What)) -> Outcome {
+        tell(What::Due(reason.to_string()));
         let begun = match self.begin_attempt(name) {
             Ok(retry_at) => retry_at,
             Err(e) => {
@@ -362,7 +362,8 @@ impl Keeper {
         };
         drop(door);
         let version = self.store.save(name, &certificate)?;
-        let renews_at = stamp(schedule::renew_at(certificate.not_before(), certificate.not_after()));
+        let jitter = self.lineages.borrow().get(name).map_or(0.0, Lineage::jitter);
+        let renews_at = stamp(schedule::renew_at(certificate.not_before(), certificate.not_after(), jitter));
         let obtained = What::Obtained {
             version,
             serial: certificate.serial().to_owned(),

@@ -112,8 +112,16 @@ impl Lineage {
                 .retry_at
                 .filter(|_| self.state.attempted_for == self.request.identifiers)
                 .map(SystemTime::from),
+            failures: attempts.failures,
+            jitter: self.jitter(),
+            ..Known::default()
         };
         schedule::decide(&known, now)
+    }
+
+    /// What keeps its moments apart from those of others.
+    pub(super) fn jitter(&self) -> f64 {
+        schedule::jitter_of(&self.request.name)
     }
 
     /// Why the live certificate does not serve the present wish.
@@ -165,19 +173,15 @@ impl Lineage {
     fn next_moment(&self, now: SystemTime) -> SystemTime {
         let order = match self.decide(now) {
             Decision::Order(_) => now,
-            Decision::Wait(at) | Decision::Held(at) => at,
+            Decision::Wait { at, .. } | Decision::Held { at, .. } => at,
         };
         self.pending_deploys().map(|(_, at)| at.unwrap_or(now)).fold(order, SystemTime::min)
     }
 
     fn status(&self, name: &str, path: String, now: SystemTime) -> CertificateStatus {
         let (next, reason) = match self.decide(now) {
-            Decision::Order(reason) => (now, reason),
-            Decision::Wait(at) => (at, "renewal in time".to_owned()),
-            Decision::Held(at) => match self.state.attempts.failures {
-                1 => (at, "retry after a failure".to_owned()),
-                failures => (at, format!("retry after {failures} failures")),
-            },
+            Decision::Order(reason) => (now, reason.to_string()),
+            Decision::Wait { at, why } | Decision::Held { at, why } => (at, why.to_string()),
         };
         let live = self.live.as_ref();
         let certificate = live.map(|(_, c)| c);

@@ -1,22 +1,47 @@
-//! When a certificate is due (pure).
+//! When a certificate is due (pure): early enough that a failure can be mended, never twice for one cause,
+//! and not at the moment when everybody else's is.
+//!
+//! # The moment
+//! - With renewal information (ARI, RFC 9773): the moment chosen in the CA's window ([`Window`]). One in
+//!   the past means now.
+//! - Without: when 1/3 of the lifetime is left, 1/2 of one below 10 days, and up to 1/20 of the lifetime
+//!   before that, by the certificate's jitter.
+//! - In any case, whatever the window says and however long the CA has not been reached: when half of that
+//!   is left (the backstop).
+//!
+//! # Against storms
+//! - A certificate is used for at least a quarter of what was left when it came, so that neither a CA that
+//!   dates them back nor a clock that is off causes one order after the other.
+//! - A window may cut that short, as the CA asks for a revoked certificate to be replaced, but not again
+//!   and again: [`patience`] grants one early replacement, and then one order in a quarter of the lifetime.
+//! - A certificate that has ended, or not begun, at the moment it comes shows that this clock and the CA's
+//!   disagree. Its dates are then read as if it had begun when it came: a clock that is years off still
+//!   measures how long something has been used.
+//! - A moment of the past that lies in the future was written by a clock that was wrong, and is not
+//!   believed.
+//!
+//! # How level the orders get
+//! The jitter is the same for all certificates of a lineage, so their periods differ, and what began
+//! together drifts apart in proportion to the generations. `tests/it/schedule.rs` has the figures.
 
 use std::time::{Duration, SystemTime};
 
-use crate::words::rough;
+mod pause;
+mod reason;
+mod window;
+
+pub use pause::{LONGEST_WAIT, deploy_retry_after, jitter_of, retry_after};
+pub use reason::{Reason, Why};
+pub use window::{Window, ask_again, choose, is_time_to_ask, keep_or_choose};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Pauses after the first, second, third and every further failure in a row, as the CAs advise.
-const RETRY: [Duration; 4] =
-    [Duration::from_secs(60), Duration::from_secs(600), Duration::from_secs(6000), DAY];
+/// What a jitter of 1 moves a moment ahead, as a part of the lifetime: enough for a herd to lose itself
+/// within a year, and short of what it costs in orders (one in fourteen).
+const JITTER: u32 = 20;
 
-/// Pauses between tries to have a server take a certificate: its own trouble, so they stay short.
-const DEPLOY_RETRY: [Duration; 4] =
-    [Duration::from_secs(30), Duration::from_secs(120), Duration::from_secs(600), Duration::from_secs(3600)];
-
-/// Longest pause that a CA's Retry-After can ask for. A moment further ahead was written by a clock that
-/// was wrong.
-pub const LONGEST_WAIT: Duration = Duration::from_secs(30 * 86_400);
+/// Least time between a certificate and its replacement, whatever their dates are.
+const SHORTEST_USE: Duration = Duration::from_secs(10);
 
 /// What is known about a lineage when it is decided.
 #[derive(Debug, Clone, Copy, Default)]
@@ -25,9 +50,20 @@ pub struct Known<'a> {
     pub validity: Option<(SystemTime, SystemTime)>,
     /// When it was obtained.
     pub obtained_at: Option<SystemTime>,
+    /// What [`patience`] said then. Without it no window cuts a certificate's use short.
+    pub patience: Option<SystemTime>,
     /// Why the live certificate does not serve the present wish (another name, key type or issuer).
     pub unfit: Option<&'a str>,
-    /// The earliest moment for the next attempt after failures.
+    /// The CA's window for the live certificate, however old the answer is. One for the certificate
+    /// before it must be forgotten.
+    pub window: Option<Window>,
+    /// The CA's `explanationURL` for it.
+    pub explanation: Option<&'a str>,
+    /// From 0 to 1 and the same at each decision: see [`jitter_of`].
+    pub jitter: f64,
+    /// Failures in a row.
+    pub failures: u32,
+    /// The earliest moment for the next attempt after them.
     pub retry_at: Option<SystemTime>,
 }
 
@@ -35,133 +71,171 @@ pub struct Known<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// Order now, for this reason.
-    Order(String),
+    Order(Reason),
     /// Nothing to do before this moment.
-    Wait(SystemTime),
-    /// It is due, but after failures not before this moment.
-    Held(SystemTime),
-}
-
-/// The moment a certificate is due: when 1/3 of its lifetime is left, 1/2 of one below 10 days.
-pub fn renew_at(not_before: SystemTime, not_after: SystemTime) -> SystemTime {
-    let lifetime = not_after.duration_since(not_before).unwrap_or_default();
-    let left = if lifetime < 10 * DAY { lifetime / 2 } else { lifetime / 3 };
-    not_after - left
-}
-
-/// A certificate is used for at least a quarter of what was left when it came, so that a CA which dates
-/// them back, or a clock that is off, cannot cause one order after the other.
-fn earliest(obtained_at: Option<SystemTime>, not_after: SystemTime) -> SystemTime {
-    let Some(obtained_at) = obtained_at else { return SystemTime::UNIX_EPOCH };
-    obtained_at + not_after.duration_since(obtained_at).unwrap_or_default() / 4
+    Wait {
+        /// The moment.
+        at: SystemTime,
+        /// What makes it this one.
+        why: Why,
+    },
+    /// It is due, but not before this moment.
+    Held {
+        /// The moment.
+        at: SystemTime,
+        /// What makes it this one.
+        why: Why,
+    },
 }
 
 /// Decides about one lineage at the moment `now`.
 pub fn decide(known: &Known<'_>, now: SystemTime) -> Decision {
     let reason = match (known.validity, known.unfit) {
-        (None, _) => "there is no certificate yet".to_owned(),
-        (Some(_), Some(unfit)) => unfit.to_owned(),
-        (Some((not_before, not_after)), None) => {
-            let due = renew_at(not_before, not_after).max(earliest(known.obtained_at, not_after));
-            if now < due {
-                return Decision::Wait(due);
+        (None, _) => Reason::NoCertificate,
+        (Some(_), Some(unfit)) => Reason::Unfit(unfit.to_owned()),
+        (Some(validity), None) => {
+            let reading = Reading::new(validity, known.obtained_at, now);
+            let (at, why) = due(known, &reading);
+            if now < at {
+                return Decision::Wait { at, why };
             }
-            match not_after.duration_since(now) {
-                Ok(left) => format!("it ends in {}", rough(left)),
-                Err(_) => "it has ended".to_owned(),
+            match (reading.not_after.duration_since(now), why) {
+                (Err(_), _) => Reason::Ended,
+                (Ok(left), _) if left.is_zero() => Reason::Ended,
+                (Ok(left), Why::Backstop) => Reason::Backstop { left },
+                (Ok(_), _) if known.window.is_some() => {
+                    Reason::Window { explanation: known.explanation.map(str::to_owned) }
+                }
+                (Ok(left), _) => Reason::Fraction { left },
             }
         }
     };
     match known.retry_at {
-        Some(retry_at) if now < retry_at && retry_at <= now + LONGEST_WAIT => Decision::Held(retry_at),
+        Some(at) if now < at && at <= later(now, LONGEST_WAIT) => {
+            Decision::Held { at, why: Why::Backoff { failures: known.failures } }
+        }
         _ => Decision::Order(reason),
     }
 }
 
-/// The pause after so many failures in a row (1 is the first). `jitter` from 0 to 1 lengthens it by up to
-/// a tenth, so that many installations do not come back together.
-pub fn retry_after(failures: u32, jitter: f64) -> Duration {
-    stretched(&RETRY, failures, jitter)
+/// The moment a certificate is due where the CA suggests none: see the module's description.
+pub fn renew_at(not_before: SystemTime, not_after: SystemTime, jitter: f64) -> SystemTime {
+    let lifetime = span(not_before, not_after);
+    ahead(not_after, left_when_due(lifetime), lifetime, jitter).max(not_before)
 }
 
-/// The pause before a server is asked again to take a certificate.
-pub fn deploy_retry_after(failures: u32, jitter: f64) -> Duration {
-    stretched(&DEPLOY_RETRY, failures, jitter)
+/// What is to be kept as [`Known::patience`] of a certificate that has just come, from what was kept of
+/// the one before it: the end of its quarter, later by the quarter that an early replacement has cut short.
+pub fn patience(
+    before: Option<SystemTime>,
+    obtained_at: SystemTime,
+    not_before: SystemTime,
+    not_after: SystemTime,
+) -> SystemTime {
+    let quarter = Reading::new((not_before, not_after), Some(obtained_at), obtained_at).quarter(obtained_at);
+    let used = later(obtained_at, quarter);
+    // Not more than one quarter is owed: not by many orders by hand, and not by a clock that was ahead.
+    let owed = before.unwrap_or(obtained_at).clamp(obtained_at, used);
+    later(owed, quarter)
 }
 
-fn stretched(table: &[Duration], failures: u32, jitter: f64) -> Duration {
-    let place = (failures.max(1) as usize - 1).min(table.len() - 1);
-    table[place].mul_f64(1.0 + jitter.clamp(0.0, 1.0) / 10.0)
+/// The moment it is due, and what makes it this one.
+fn due(known: &Known<'_>, reading: &Reading) -> (SystemTime, Why) {
+    let Reading { not_before, not_after, .. } = *reading;
+    let lifetime = span(not_before, not_after);
+    let used = reading.came.map_or(SystemTime::UNIX_EPOCH, |came| later(came, reading.quarter(came)));
+    let Some(window) = known.window else {
+        let fraction = renew_at(not_before, not_after, known.jitter);
+        return if fraction < used { (used, Why::InUseYet) } else { (fraction, Why::Fraction) };
+    };
+    // One that was about due when it came tells of a clock that is ahead, not of a CA in need.
+    let young = |came: &SystemTime| *came < renew_at(not_before, not_after, 1.0);
+    let replaceable = match (reading.came.filter(young), known.patience) {
+        (Some(came), Some(patience)) => earlier(patience, reading.quarter(came)).clamp(came, used.max(came)),
+        _ => used,
+    };
+    let chosen = reading.place(window.chosen);
+    let backstop = ahead(not_after, left_when_due(lifetime) / 2, lifetime, known.jitter).max(used);
+    match chosen.max(replaceable) {
+        at if backstop < at => (backstop, Why::Backstop),
+        at if chosen < replaceable => (at, Why::InUseYet),
+        at => (at, Why::RenewalWindow),
+    }
+}
+
+fn left_when_due(lifetime: Duration) -> Duration {
+    if lifetime < 10 * DAY { lifetime / 2 } else { lifetime / 3 }
+}
+
+/// `left` before the end, or as much earlier as the jitter says.
+fn ahead(not_after: SystemTime, left: Duration, lifetime: Duration, jitter: f64) -> SystemTime {
+    earlier(not_after, left + (lifetime / JITTER).mul_f64(unit(jitter)))
+}
+
+/// A certificate's dates by this clock.
+struct Reading {
+    not_before: SystemTime,
+    not_after: SystemTime,
+    /// When it was obtained, where that can be believed.
+    came: Option<SystemTime>,
+    /// Where the clocks disagree: its start by the CA's clock.
+    start_there: Option<SystemTime>,
+}
+
+impl Reading {
+    fn new(
+        (not_before, not_after): (SystemTime, SystemTime),
+        obtained_at: Option<SystemTime>,
+        now: SystemTime,
+    ) -> Self {
+        let came = obtained_at.filter(|at| *at <= now);
+        let lifetime = span(not_before, not_after);
+        match came {
+            Some(at) if at >= not_after || (at < not_before && now < not_before) => {
+                Self { not_before: at, not_after: later(at, lifetime), came, start_there: Some(not_before) }
+            }
+            _ => Self { not_before, not_after, came, start_there: None },
+        }
+    }
+
+    /// A moment that the CA named.
+    fn place(&self, moment: SystemTime) -> SystemTime {
+        let Some(start) = self.start_there else { return moment };
+        match moment.duration_since(start) {
+            Ok(after) => later(self.not_before, after),
+            Err(before) => earlier(self.not_before, before.duration()),
+        }
+    }
+
+    /// How long it is used at least. Where little was left when it came, a quarter of that would make
+    /// a storm: then a sixteenth of the lifetime, or a day.
+    fn quarter(&self, came: SystemTime) -> Duration {
+        let lifetime = span(self.not_before, self.not_after);
+        let left = span(came, self.not_after).min(lifetime);
+        (left / 4).max((lifetime / 16).clamp(SHORTEST_USE, DAY))
+    }
+}
+
+/// From one moment to a later one; nothing where it is not later.
+fn span(from: SystemTime, to: SystemTime) -> Duration {
+    to.duration_since(from).unwrap_or_default()
+}
+
+/// A moment as far ahead as dates go is as good as one beyond.
+fn later(moment: SystemTime, by: Duration) -> SystemTime {
+    moment.checked_add(by).unwrap_or(moment)
+}
+
+fn earlier(moment: SystemTime, by: Duration) -> SystemTime {
+    moment.checked_sub(by).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// A random number or a jitter, made to keep its bounds.
+fn unit(number: f64) -> f64 {
+    if number.is_nan() { 0.0 } else { number.clamp(0.0, 1.0) }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn at(days: u64) -> SystemTime {
-        SystemTime::UNIX_EPOCH + DAY * 20_000 + DAY * u32::try_from(days).unwrap()
-    }
-
-    #[test]
-    fn a_third_or_a_half_is_left() {
-        for (lifetime, due) in [(90, 60), (45, 30), (398, 265), (6, 3), (9, 4), (10, 6)] {
-            let due_at = renew_at(at(0), at(lifetime));
-            assert_eq!(due_at.duration_since(at(0)).unwrap().as_secs() / 86_400, due, "{lifetime} days");
-        }
-        let start = at(0);
-        assert_eq!(renew_at(start, start + Duration::from_secs(180)), start + Duration::from_secs(90));
-    }
-
-    #[test]
-    fn decisions() {
-        let validity = Some((at(0), at(90)));
-        let known = |validity, unfit, retry_at| Known { validity, unfit, retry_at, obtained_at: None };
-        for (known, now, wanted) in [
-            (known(None, None, None), at(1), Decision::Order("there is no certificate yet".into())),
-            (known(None, None, Some(at(2))), at(1), Decision::Held(at(2))),
-            (known(None, None, Some(at(5000))), at(1), Decision::Order("there is no certificate yet".into())),
-            (known(validity, None, None), at(59), Decision::Wait(at(60))),
-            (known(validity, None, Some(at(70))), at(59), Decision::Wait(at(60))),
-            (known(validity, None, None), at(60), Decision::Order("it ends in 30 days".into())),
-            (known(validity, None, Some(at(61))), at(60), Decision::Held(at(61))),
-            (known(validity, None, None), at(91), Decision::Order("it has ended".into())),
-            (known(validity, Some("other names"), None), at(1), Decision::Order("other names".into())),
-        ] {
-            assert_eq!(decide(&known, now), wanted, "{known:?} at {now:?}");
-        }
-    }
-
-    #[test]
-    fn a_certificate_that_comes_old_is_used_for_a_while() {
-        let known = Known { validity: Some((at(0), at(90))), obtained_at: Some(at(82)), ..Known::default() };
-        assert_eq!(decide(&known, at(82)), Decision::Wait(at(84)));
-        assert_eq!(decide(&known, at(84)), Decision::Order("it ends in 6 days".into()));
-        // Obtained by a clock far ahead: nothing is put off for ever.
-        let known = Known { obtained_at: Some(at(9000)), ..known };
-        assert_eq!(decide(&known, at(9000)), Decision::Order("it has ended".into()));
-    }
-
-    #[test]
-    fn pauses_grow_to_a_day() {
-        let minutes: Vec<_> = (0..7).map(|n| retry_after(n, 0.0).as_secs() / 60).collect();
-        assert_eq!(minutes, [1, 1, 10, 100, 1440, 1440, 1440]);
-        assert_eq!(retry_after(1, 1.0), Duration::from_secs(66));
-    }
-
-    proptest! {
-        #[test]
-        fn due_lies_within_the_lifetime(start in 0u64..4_000_000_000, lifetime in 0u64..40_000_000) {
-            let from = SystemTime::UNIX_EPOCH + Duration::from_secs(start);
-            let to = from + Duration::from_secs(lifetime);
-            let due = renew_at(from, to);
-            prop_assert!(from <= due && due <= to);
-        }
-
-        #[test]
-        fn a_pause_keeps_its_bounds(failures in 0u32.., jitter in 0.0f64..=1.0) {
-            let pause = retry_after(failures, jitter);
-            prop_assert!(pause >= RETRY[0] && pause <= RETRY[3].mul_f64(1.1));
-        }
-    }
-}
+mod clocks;
+#[cfg(test)]
+mod tests;
