@@ -148,10 +148,10 @@ fn due(known: &Known<'_>, reading: &Reading) -> (SystemTime, Why) {
         let fraction = renew_at(not_before, not_after, known.jitter);
         return if fraction < used { (used, Why::InUseYet) } else { (fraction, Why::Fraction) };
     };
-    let replaceable = match (reading.came, known.patience) {
-        (Some(came), Some(patience)) => {
-            earlier(patience, reading.quarter(came)).clamp(came, used.max(came))
-        }
+    // One that was about due when it came tells of a clock that is ahead, not of a CA in need.
+    let young = |came: &SystemTime| *came < renew_at(not_before, not_after, 1.0);
+    let replaceable = match (reading.came.filter(young), known.patience) {
+        (Some(came), Some(patience)) => earlier(patience, reading.quarter(came)).clamp(came, used.max(came)),
         _ => used,
     };
     let chosen = reading.place(window.chosen);
@@ -191,12 +191,9 @@ impl Reading {
         let came = obtained_at.filter(|at| *at <= now);
         let lifetime = span(not_before, not_after);
         match came {
-            Some(at) if at >= not_after || (at < not_before && now < not_before) => Self {
-                not_before: at,
-                not_after: later(at, lifetime),
-                came,
-                start_there: Some(not_before),
-            },
+            Some(at) if at >= not_after || (at < not_before && now < not_before) => {
+                Self { not_before: at, not_after: later(at, lifetime), came, start_there: Some(not_before) }
+            }
             _ => Self { not_before, not_after, came, start_there: None },
         }
     }

@@ -29,6 +29,9 @@ const PURE: &[&str] = &[
     "renewal/ledger/file.rs",
     "renewal/ledger/limits.rs",
     "renewal/ledger/words.rs",
+    "renewal/schedule/pause.rs",
+    "renewal/schedule/reason.rs",
+    "renewal/schedule/window.rs",
 ];
 
 fn source(path: &str) -> PathBuf {
