@@ -258,6 +258,10 @@ pub(super) mod signing {
             Self(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap())
         }
 
+        pub(in super::super) fn of(key: EcdsaKeyPair) -> Self {
+            Self(key)
+        }
+
         pub(in super::super) fn jwk(&self) -> Value {
             let (x, y) = self.0.public_key().as_ref()[1..].split_at(32);
             json!({

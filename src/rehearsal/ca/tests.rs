@@ -5,6 +5,8 @@ use std::net::Ipv4Addr;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use serde_json::json;
 
 use super::super::authority::Terms;
@@ -14,6 +16,12 @@ use super::super::state::REUSE;
 use super::orders::PAGE;
 use super::*;
 
+mod accounts;
+mod hostile;
+mod limits;
+mod renewal;
+mod revocation;
+
 const BASE: &str = "https://127.0.0.1:14000";
 
 fn now() -> SystemTime {
@@ -21,20 +29,17 @@ fn now() -> SystemTime {
 }
 
 fn ca(faults: Faults) -> Ca {
+    founded(faults, ExternalAccounts::default())
+}
+
+fn founded(faults: Faults, external: ExternalAccounts) -> Ca {
     let permitted: Vec<Identifier> =
         ["a.example", "b.example", "192.0.2.1"].map(|name| name.parse().unwrap()).to_vec();
     let lifetime = Duration::from_secs(200 * 24 * 3600);
     let terms = Terms { lifetime, backdate: Duration::ZERO };
     let (authority, _) =
         Authority::new(&permitted, Ipv4Addr::LOCALHOST.into(), terms, now(), [9; 16]).unwrap();
-    Ca::new(Founding {
-        base: BASE.to_owned(),
-        authority,
-        permitted,
-        external: ExternalAccounts::default(),
-        leaf_lifetime: None,
-        faults,
-    })
+    Ca::new(Founding { base: BASE.to_owned(), authority, permitted, external, leaf_lifetime: None, faults })
 }
 
 /// An ACME client without a network.
@@ -147,6 +152,28 @@ impl Session {
     fn finalize(&mut self, order: &Answer, names: &[&str]) -> Answer {
         let csr = csr(names, &KeyPair::generate().unwrap());
         self.post(&order.url("finalize"), &json!({ "csr": csr }).to_string())
+    }
+
+    /// A whole issuance: the chain's DER, leaf first.
+    fn obtain(&mut self, names: &[&str], key: &KeyPair) -> Vec<Vec<u8>> {
+        let order = self.ready_order(names);
+        self.complete(&order, names, key)
+    }
+
+    fn complete(&mut self, order: &Answer, names: &[&str], key: &KeyPair) -> Vec<Vec<u8>> {
+        let done = self.post(&order.url("finalize"), &json!({ "csr": csr(names, key) }).to_string());
+        assert_eq!(done.body["status"], "valid", "{done:?}");
+        let chain = self.get(&done.url("certificate"));
+        CertificateDer::pem_slice_iter(chain.text.as_bytes()).map(|der| der.unwrap().to_vec()).collect()
+    }
+
+    /// Becomes another client with an account of its own.
+    fn become_another(&mut self) -> (Client, Option<String>) {
+        let before = (std::mem::replace(&mut self.client, Client::new()), self.account.take());
+        let answer = self.post("/new-account", r#"{"termsOfServiceAgreed":true}"#);
+        assert_eq!(answer.status, 201, "{answer:?}");
+        self.account = Some(answer.header("location").to_owned());
+        before
     }
 
     fn ready_order(&mut self, names: &[&str]) -> Answer {
