@@ -359,8 +359,8 @@ impl Ledger {
     fn no_room_for(&self, claims: &[Claim], now: i64) -> Option<i64> {
         let new = claims.iter().filter(|c| c.is_charged && !self.buckets.contains_key(&c.key)).count();
         let charged: usize = self.pending.values().map(|p| p.charged.len()).sum();
-        // A failure is counted in three buckets.
-        let buckets = self.buckets.len() + 3 * (new + charged);
+        // A failure may be counted in two buckets by one charge.
+        let buckets = self.buckets.len() + 2 * (new + charged);
         let fits = (new == 0 || buckets <= MOST_BUCKETS)
             && claims.len() <= LedgerFile::MAX_CHARGED
             && self.pending.len() < LedgerFile::MAX_PENDING;

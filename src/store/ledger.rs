@@ -43,7 +43,7 @@ pub struct LedgerFile {
 pub enum BucketKind {
     /// Failed authorizations of an identifier.
     Failures,
-    /// The share of them that attempts may use which nobody asked for.
+    /// Those of attempts that nobody asked for.
     Unattended,
     /// Failed authorizations of an identifier since the last success.
     FailuresInARow,

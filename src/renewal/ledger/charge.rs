@@ -124,7 +124,7 @@ pub(super) fn is_of_failures(key: &BucketKey) -> bool {
 /// The buckets in which a thing is counted that is charged in the first of them.
 pub(super) fn counted_in(charged: BucketKind) -> &'static [BucketKind] {
     match charged {
-        BucketKind::Failures => &[BucketKind::Failures, BucketKind::Unattended, BucketKind::FailuresInARow],
+        BucketKind::Failures => &[BucketKind::Failures, BucketKind::FailuresInARow],
         BucketKind::Unattended => &[BucketKind::Unattended],
         BucketKind::FailuresInARow => &[BucketKind::FailuresInARow],
         BucketKind::Set => &[BucketKind::Set],
@@ -147,7 +147,11 @@ pub(super) fn claims(ask: &Ask<'_>, limits: &Limits) -> Vec<Claim> {
         let key = |kind| failures_key(ask, identifier, kind);
         let reserve = if ask.force { 0 } else { limits.reserve() };
         claim(key(BucketKind::Failures), 1 + reserve, true);
-        claim(key(BucketKind::Unattended), i64::from(!ask.force), false);
+        if !ask.force {
+            // What the operator asks for is not counted here: an attempt that nobody asked for always finds
+            // this bucket with room for it, and so is never lost in one that overflows.
+            claim(key(BucketKind::Unattended), 1, true);
+        }
         claim(key(BucketKind::FailuresInARow), 1, limits.of_kind(BucketKind::Failures).is_none());
     }
     let of_issuer = |bucket, account: &str, of: String| BucketKey {
