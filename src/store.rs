@@ -10,6 +10,7 @@
 //! state-dir/                       0700, or 0750 with a group that may read certificates
 //!   lock                           flock; holds the owner's pid
 //!   accounts/<issuer>/account.json 0600
+//!   outbox.json                    notices on their way, and what was told
 //!   embedded-ca/root.pem           roots of the embedded CA
 //!   lineages/<name>/state.json     attempts, and what servers have taken
 //!   lineages/<name>/versions/0007/ cert.pem chain.pem fullchain.pem privkey.pem combined.pem
@@ -18,6 +19,7 @@
 
 mod folder;
 mod lineage;
+pub mod outbox;
 
 use std::fs;
 use std::io;
@@ -28,6 +30,7 @@ use rustix::fs::FlockOperation;
 
 use folder::{Access, Folder, Owner};
 pub use lineage::{Attempts, Deployed, LineageState};
+use outbox::Outbox;
 
 use crate::certificate::Certificate;
 
@@ -39,6 +42,9 @@ const FALL_BACK: &str = "the newest version that is whole takes its place, else 
 
 /// Largest file read back, bytes.
 const MAX_FILE: u64 = 1 << 20;
+
+/// Largest outbox read back, bytes.
+const MAX_OUTBOX: u64 = 16 << 20;
 
 /// The state directory, open.
 #[derive(Debug)]
@@ -256,6 +262,28 @@ impl Store {
     pub fn save_lineage_state(&self, name: &str, state: &LineageState) -> Result<(), StoreError> {
         let text = serde_json::to_string_pretty(state).expect("plain values always have a JSON form");
         self.lineage(name)?.replace("state.json", text.as_bytes())
+    }
+
+    /// The notices on their way; an empty outbox where there is none.
+    ///
+    /// # Errors
+    /// The file is damaged or cannot be read.
+    pub fn outbox(&self) -> Result<Outbox, StoreError> {
+        let Some(text) = self.root.read("outbox.json", MAX_OUTBOX)? else { return Ok(Outbox::default()) };
+        serde_json::from_str(&text).map_err(|e| StoreError::Damaged {
+            path: self.path.join("outbox.json"),
+            reason: e.to_string(),
+            remedy: "an empty one takes its place: notices that were not delivered are lost, and what was told may be told again",
+        })
+    }
+
+    /// Keeps the notices on their way.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub fn save_outbox(&self, outbox: &Outbox) -> Result<(), StoreError> {
+        let text = serde_json::to_string(outbox).expect("plain values always have a JSON form");
+        self.root.replace("outbox.json", text.as_bytes())
     }
 
     /// The version that is live, with its number.
