@@ -15,3 +15,5 @@ mod transport;
 pub use order::{OrderRequest, Step};
 pub use problem::{AcmeError, Verdict};
 pub use session::{Opened, Session, Setup};
+// Other clients of this program reach the outside by the same ways.
+pub(crate) use transport::{Connector, root_cause};
