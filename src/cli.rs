@@ -4,6 +4,7 @@
 mod challenge;
 mod config;
 mod log;
+mod notify;
 mod output;
 mod reload;
 mod renew;
@@ -60,6 +61,8 @@ enum Command {
     Status(status::StatusArguments),
     /// Have the running daemon read its configuration again; a wrong one changes nothing
     Reload,
+    /// Try the ways of [notify] to tell a person
+    Notify(notify::NotifyArguments),
     /// Check the configuration, or print an example of one
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -172,6 +175,7 @@ fn dispatch(arguments: &Arguments) -> Result<u8, Failure> {
         Command::Renew(renew) => renew::run(arguments, renew),
         Command::Status(status) => status::run(arguments, status),
         Command::Reload => reload::run(arguments),
+        Command::Notify(notify) => notify::run(arguments, notify),
         Command::Config(command) => config::run(arguments, command),
         Command::Challenge(command) => challenge::run(arguments, command),
         Command::Completions { shell } => {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::DaemonError;
+use super::notices::Notices;
 use crate::admin::{Conclusion, RenewRequest};
 use crate::challenge::ChallengeTable;
 use crate::config::Config;
@@ -59,13 +60,23 @@ pub async fn renew_once(
             }))
         }
     });
+    let (notices, unread) =
+        Notices::open(config.clone(), helper_arguments.clone()).map_err(DaemonError::Store)?;
     let helper = Helper::new(helper_arguments);
     let (keeper, sentences) = Keeper::new(config, store, table, served, door, helper);
-    for sentence in sentences {
+    for sentence in sentences.into_iter().chain(unread) {
         tracing::warn!("{sentence}");
     }
     keeper.start_helper().await.map_err(DaemonError::Deploy)?;
+    let told: Rc<dyn Fn(&Event)> = Rc::new({
+        let notices = notices.clone();
+        move |event| {
+            told(event);
+            notices.tell(event);
+        }
+    });
     let outcomes = keeper.attend(&request.names, request.force, told).await;
     keeper.close().await;
+    notices.conclude().await;
     Ok(Conclusion::of(&outcomes?))
 }

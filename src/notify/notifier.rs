@@ -181,7 +181,8 @@ impl Notifier {
         }
     }
 
-    fn config(&self) -> Arc<Config> {
+    /// The present configuration.
+    pub fn config(&self) -> Arc<Config> {
         self.config.borrow().clone()
     }
 }
