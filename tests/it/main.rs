@@ -15,6 +15,7 @@ mod fences;
 mod front;
 mod gate;
 mod nginx;
+mod notify;
 mod pebble;
 mod readme;
 mod rehearsal;
