@@ -24,3 +24,5 @@ pub use problem::{AcmeError, Verdict};
 pub use renewal_info::{CertificateId, RenewalWindow};
 pub use request::{OrderRequest, Step};
 pub use session::{Opened, Session, Setup};
+// Other clients of this program reach the outside by the same ways.
+pub(crate) use transport::{Connector, root_cause};

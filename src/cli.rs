@@ -6,6 +6,7 @@ mod check;
 mod config;
 mod following;
 mod log;
+mod notify;
 mod output;
 mod rehearse;
 mod reload;
@@ -68,6 +69,8 @@ enum Command {
     Status(status::StatusArguments),
     /// Have the running daemon read its configuration again; a wrong one changes nothing
     Reload,
+    /// Try the ways of [notify] to tell a person
+    Notify(notify::NotifyArguments),
     /// Check the configuration, or print an example of one
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -183,6 +186,7 @@ fn dispatch(arguments: &Arguments) -> Result<u8, Failure> {
         Command::Check(check) => check::run(arguments, check),
         Command::Status(status) => status::run(arguments, status),
         Command::Reload => reload::run(arguments),
+        Command::Notify(notify) => notify::run(arguments, notify),
         Command::Config(command) => config::run(arguments, command),
         Command::Challenge(command) => challenge::run(arguments, command),
         Command::Completions { shell } => {

@@ -24,6 +24,7 @@ mod front;
 mod gate;
 mod keys;
 mod load;
+mod notify;
 mod problem;
 mod section;
 
@@ -360,6 +361,8 @@ pub struct Notify {
     pub command: Option<Vec<String>>,
     /// A URL that takes an event as JSON in a POST; its path may be a secret.
     pub webhook: Option<Uri>,
+    /// PEM file with roots to trust for the webhook besides the public ones.
+    pub webhook_roots: Option<PathBuf>,
     /// Mail.
     pub mail: Option<Mail>,
 }
@@ -371,6 +374,7 @@ impl Default for Notify {
             quiet: Duration::from_secs(24 * 3600),
             command: None,
             webhook: None,
+            webhook_roots: None,
             mail: None,
         }
     }

@@ -5,6 +5,7 @@
 
 mod announce;
 mod check;
+mod notices;
 mod once;
 
 use std::ffi::OsString;
@@ -36,6 +37,7 @@ use crate::store::{Store, StoreError};
 
 use announce::Announcer;
 pub use check::{CheckError, check_once};
+use notices::Notices;
 pub use once::{OnceError, rehearse_once, renew_once};
 
 /// Why the daemon did not start, or ended.
@@ -88,6 +90,7 @@ struct Daemon {
     gate: GateState,
     front: Option<Arc<FrontState>>,
     announcer: Rc<Announcer>,
+    notices: Rc<Notices>,
     /// One reload at a time.
     reloading: Mutex<()>,
 }
@@ -103,10 +106,15 @@ async fn control(
 
     let store = Store::open(&config.state_dir)?;
     let _lock = store.lock()?;
+    let (notices, unread) = Notices::open(config.clone(), helper_arguments.clone())?;
+    for sentence in unread {
+        tracing::warn!("{sentence}");
+    }
     let helper = Helper::new(helper_arguments);
     if !config.deploy.is_empty() {
         helper.start().await?;
     }
+    notices.start_helper().await?;
     // After the helper, whose commands shall find the limit that they are used to.
     raise_descriptor_limit();
     let gate_listeners = config
@@ -149,10 +157,17 @@ async fn control(
         gate,
         front,
         announcer: announcer.clone(),
+        notices: notices.clone(),
         reloading: Mutex::default(),
     });
-    let log: Rc<dyn Fn(&crate::renewal::Event)> = Rc::new(move |event| announcer.announce(event));
     let actions_table = table.clone();
+    let log: Rc<dyn Fn(&crate::renewal::Event)> = Rc::new({
+        let notices = notices.clone();
+        move |event| {
+            announcer.announce(event);
+            notices.tell(event);
+        }
+    });
     let actions = Actions {
         keeper: keeper.clone(),
         table,
@@ -183,11 +198,20 @@ async fn control(
         let keeper = keeper.clone();
         async move { keeper.keep(log).await }
     });
+    let mut telling = tokio::task::spawn_local({
+        let notices = notices.clone();
+        async move { notices.serve().await }
+    });
     let mut fate = Ok(());
     loop {
         tokio::select! {
             // Renewals that stop without a word would be found out when certificates have ended.
             _ = &mut keeping => {
+                fate = Err(DaemonError::Broken("control".to_owned()));
+                break;
+            }
+            // And nobody would hear of it.
+            _ = &mut telling => {
                 fate = Err(DaemonError::Broken("control".to_owned()));
                 break;
             }
@@ -213,10 +237,12 @@ async fn control(
     tracing::info!("stopping; connections have {} s to finish", config.grace.as_secs());
     // Challenges are withdrawn and ports are shut as their owners go.
     keeping.abort();
+    telling.abort();
     trigger.stop();
     let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(join));
     let drained = async {
-        let closed = tokio::time::timeout(config.grace, keeper.close());
+        let helpers = async { tokio::join!(keeper.close(), notices.close()) };
+        let closed = tokio::time::timeout(config.grace, helpers);
         // A panic in a serving thread was told when it happened; an admin connection under way ends with
         // the process, and its socket is removed here.
         let (_, _, closed) = tokio::join!(joined, admin, closed);
@@ -259,8 +285,10 @@ impl Daemon {
         let config = Arc::new(config);
         self.announcer.reconfigure(&config);
         told.extend(self.keeper.reconfigure(config).await);
-        if let Err(e) = self.keeper.start_helper().await {
-            told.push(e.to_string());
+        for started in
+            [self.keeper.start_helper().await, self.notices.reconfigure(self.keeper.config()).await]
+        {
+            told.extend(started.err().map(|e| e.to_string()));
         }
         for sentence in &told {
             tracing::warn!("{sentence}");

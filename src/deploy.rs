@@ -2,7 +2,8 @@
 //!
 //! The network-facing process runs no command itself. It asks the [`helper`], a process of the same
 //! binary that was started before it and holds no listener, and only by number and name: which service,
-//! which certificate, which version. The helper reads the configuration itself.
+//! which certificate, which version; for the command of `[notify]`, a bounded JSON document goes to its
+//! standard input. The helper reads the configuration itself.
 
 mod command;
 pub mod helper;

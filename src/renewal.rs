@@ -23,8 +23,8 @@ pub mod schedule;
 
 pub use door::Door;
 pub use issuer::{IssuerError, ca_facts};
-pub use kept::ledger as stored_ledger;
 pub use keeper::{Asked, Keeper, Outcome, Served, UnknownNames};
+pub use kept::ledger as stored_ledger;
 pub use lineages::Lineages;
 pub use rehearse::RehearsalRefused;
 pub use report::{CertificateStatus, DeployStatus, Event, NameStatus, What};

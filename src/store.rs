@@ -10,6 +10,7 @@
 //! state-dir/                       0700, or 0750 with a group that may read certificates
 //!   lock                           flock; holds the owner's pid
 //!   accounts/<issuer>/account.json 0600
+//!   outbox.json                    notices on their way, and what was told
 //!   embedded-ca/root.pem           roots of the embedded CA
 //!   ledger.json                    what has been asked of each CA
 //!   lineages/<name>/state.json     attempts, and what servers have taken
@@ -21,6 +22,7 @@ mod aside;
 mod folder;
 mod ledger;
 mod lineage;
+pub mod outbox;
 mod permanence;
 
 use std::fs;
@@ -35,6 +37,7 @@ pub use ledger::{BucketKey, BucketKind, BucketRow, LedgerFile, PendingRow, Span,
 pub use lineage::{
     Attempts, Deployed, Failing, LineageState, Postponed, RenewalInformation, SuggestedWindow,
 };
+use outbox::Outbox;
 pub use permanence::Permanence;
 
 use crate::certificate::Certificate;
@@ -47,6 +50,9 @@ const FALL_BACK: &str = "the newest version that is whole takes its place, else 
 
 /// Largest file read back, bytes.
 const MAX_FILE: u64 = 1 << 20;
+
+/// Largest outbox read back, bytes.
+const MAX_OUTBOX: u64 = 16 << 20;
 
 /// The state directory, open.
 #[derive(Debug)]
@@ -280,6 +286,28 @@ impl Store {
     pub fn save_lineage_state(&self, name: &str, state: &LineageState) -> Result<(), StoreError> {
         let text = serde_json::to_string_pretty(state).expect("plain values always have a JSON form");
         self.lineage(name)?.replace("state.json", text.as_bytes())
+    }
+
+    /// The notices on their way; an empty outbox where there is none.
+    ///
+    /// # Errors
+    /// The file is damaged or cannot be read.
+    pub fn outbox(&self) -> Result<Outbox, StoreError> {
+        let Some(text) = self.root.read("outbox.json", MAX_OUTBOX)? else { return Ok(Outbox::default()) };
+        serde_json::from_str(&text).map_err(|e| StoreError::Damaged {
+            path: self.path.join("outbox.json"),
+            reason: e.to_string(),
+            remedy: "an empty one takes its place: notices that were not delivered are lost, and what was told may be told again",
+        })
+    }
+
+    /// Keeps the notices on their way.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub fn save_outbox(&self, outbox: &Outbox) -> Result<(), StoreError> {
+        let text = serde_json::to_string(outbox).expect("plain values always have a JSON form");
+        self.root.replace("outbox.json", text.as_bytes())
     }
 
     /// The version that is live, with its number.

@@ -114,17 +114,12 @@ impl Transport {
             .expect("the provider supports TLS 1.2 and 1.3")
             .with_root_certificates(store)
             .with_no_client_auth();
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let proxies = Arc::new(if direct { Matcher::builder().build() } else { Matcher::from_env() });
         let connector = hyper_rustls::HttpsConnectorBuilder::new()
             .with_tls_config(tls)
             .https_only()
             .enable_http1()
             .enable_http2()
-            .wrap_connector(Connector { tcp, proxies });
+            .wrap_connector(Connector::new(direct));
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(30))
@@ -254,7 +249,7 @@ fn retry_after(value: &str, now: SystemTime) -> Option<SystemTime> {
 }
 
 /// The innermost cause, which is the one that tells something.
-fn root_cause(error: &dyn std::error::Error) -> String {
+pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;
@@ -274,12 +269,24 @@ impl HttpClient for Transport {
 
 /// Connects straight, or through the proxy that the environment names for the destination.
 #[derive(Clone)]
-struct Connector {
+pub(crate) struct Connector {
     tcp: HttpConnector,
     proxies: Arc<Matcher>,
 }
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+impl Connector {
+    /// Honours HTTPS_PROXY and NO_PROXY, unless `direct`.
+    pub(crate) fn new(direct: bool) -> Self {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let proxies = Arc::new(if direct { Matcher::builder().build() } else { Matcher::from_env() });
+        Self { tcp, proxies }
+    }
+}
+
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Service<Uri> for Connector {
     type Response = TokioIo<TcpStream>;

@@ -24,8 +24,8 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use super::{
-    AdminSocket, BODY_LIMIT, CheckReport, CheckRequest, Conclusion, ForeignChallenge, Refusal, RehearseRequest,
-    Reloaded, RenewRequest, StatusReport,
+    AdminSocket, BODY_LIMIT, CheckReport, CheckRequest, Conclusion, ForeignChallenge, Refusal,
+    RehearseRequest, Reloaded, RenewRequest, StatusReport,
 };
 use crate::challenge::{ChallengeGuard, ChallengeTable, Pending, Purpose, Token};
 use crate::net::drain::Stop;

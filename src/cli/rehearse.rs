@@ -26,10 +26,11 @@ pub(super) fn run(arguments: &Arguments, rehearse: &RehearseArguments) -> Result
     log::start(arguments, "warn")?;
     let digest = Some(config.digest.clone());
     let request = RehearseRequest { names: rehearse.names.clone(), staging: rehearse.staging, digest };
-    let conclusion = follow(rehearse.json, async |told| match Client::connect(&config.admin.socket).await? {
-        Some(daemon) => Ok(daemon.rehearse(&request, &*told).await?),
-        None => Ok(daemon::rehearse_once(config, &request, told, helper_arguments()).await?),
-    })?;
+    let conclusion =
+        follow(rehearse.json, async |told| match Client::connect(&config.admin.socket).await? {
+            Some(daemon) => Ok(daemon.rehearse(&request, &*told).await?),
+            None => Ok(daemon::rehearse_once(config, &request, told, helper_arguments()).await?),
+        })?;
     if !rehearse.json {
         output::line(match conclusion {
             Conclusion::Well => "verdict: a renewal would work; nothing was changed",

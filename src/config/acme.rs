@@ -94,7 +94,7 @@ fn contact(text: &str) -> Result<String, String> {
 }
 
 /// A path whose absence is known; a file that this user may not look at is left to those who may.
-fn existing_file(section: &Section<'_>, name: &str, remedy: &str) -> Option<PathBuf> {
+pub(super) fn existing_file(section: &Section<'_>, name: &str, remedy: &str) -> Option<PathBuf> {
     let path = section.path(name)?;
     let missing = std::fs::metadata(&path).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
     if missing && let Some(entry) = section.entry(name) {

@@ -188,7 +188,7 @@ pub(super) fn targets(root: &Section<'_>) -> BTreeMap<String, DeployTarget> {
             section.refuse(&format!("{} is no name for a server; {NAME_FORM}", seen(name)));
         }
         let reload = match section.entry("reload") {
-            Some(entry) => reload(&entry),
+            Some(entry) => command(&entry),
             None => {
                 let message = "missing; write the command that makes the server read the new files, as in `reload = [\"nginx\", \"-s\", \"reload\"]`";
                 section.refuse_missing("reload", message);
@@ -202,7 +202,8 @@ pub(super) fn targets(root: &Section<'_>) -> BTreeMap<String, DeployTarget> {
     targets
 }
 
-fn reload(entry: &Entry<'_>) -> Vec<String> {
+/// A program and its arguments.
+pub(super) fn command(entry: &Entry<'_>) -> Vec<String> {
     let items = entry.items();
     let words: Vec<_> = items.iter().filter_map(Entry::text).map(str::to_owned).collect();
     // A list with something else than texts in it was refused before.

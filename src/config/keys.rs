@@ -127,13 +127,19 @@ pub(super) const KEYS: &[Key] = &[
         ),
     ),
     key("deploy.*.timeout", Kind::Duration),
-    key(
-        "notify",
-        Kind::Later(
-            "it sends no notices",
-            "remove the table and watch the log, or ask `wicketgate status --json` from a timer",
-        ),
-    ),
+    key("notify", Kind::Table),
+    key("notify.expiring-below", Kind::Text),
+    key("notify.quiet", Kind::Duration),
+    key("notify.command", Kind::Command),
+    key("notify.webhook", Kind::Text),
+    key("notify.webhook-roots", Kind::Text),
+    key("notify.mail", Kind::Table),
+    key("notify.mail.to", Kind::TextOrList),
+    key("notify.mail.from", Kind::Text),
+    key("notify.mail.smtp", Kind::Text),
+    key("notify.mail.user", Kind::Text),
+    key("notify.mail.password-file", Kind::Text),
+    key("notify.mail.roots", Kind::Text),
     key("admin", Kind::Table),
     key("admin.socket", Kind::Text),
     key(
@@ -153,7 +159,7 @@ impl Key {
     pub(super) fn variable(&self) -> Option<String> {
         let is_table = matches!(self.kind, Kind::Table | Kind::Tables | Kind::TableOrTables | Kind::Named);
         let repeats = ["certificate.", "front.site.", "deploy."].iter().any(|p| self.path.starts_with(p));
-        let whole_table = ["gate.opening", "notify", "include"].contains(&self.path);
+        let whole_table = ["gate.opening", "include"].contains(&self.path);
         (!is_table && !repeats && !whole_table)
             .then(|| format!("WICKETGATE_{}", self.path.to_uppercase().replace('.', "__").replace('-', "_")))
     }
@@ -219,7 +225,7 @@ fn wrong_kind(node: &Node, key: &Key) -> String {
             "it makes one key for a certificate",
             "name one type, and add a second [[certificate]] with a `name` of its own for the other",
         ),
-        (Kind::Command, Value::Text(line)) => command_remedy(line),
+        (Kind::Command, Value::Text(line)) => command_remedy(name, line),
         (Kind::Text, Value::Integer(_) | Value::Boolean(_)) => {
             format!("{seen_value} is not text; write it in quotes")
         }
@@ -253,11 +259,11 @@ fn wrong_kind(node: &Node, key: &Key) -> String {
 }
 
 /// A command line as the list it should have been, or the advice to write a script.
-fn command_remedy(line: &str) -> String {
+fn command_remedy(name: &str, line: &str) -> String {
     const SHELL: &[char] = &['|', '&', ';', '<', '>', '$', '`', '(', ')', '\\', '*', '?', '~', '\n', '#'];
     if line.contains(SHELL) || line.matches(['"', '\'']).count() % 2 == 1 {
         return format!(
-            "{} is a text, and no shell is involved; put it into a script and write `reload = [\"/path/to/script\"]`",
+            "{} is a text, and no shell is involved; put it into a script and write `{name} = [\"/path/to/script\"]`",
             seen(line)
         );
     }
@@ -276,7 +282,7 @@ fn command_remedy(line: &str) -> String {
         }
     }
     words.extend(word);
-    format!("{} is a text, and no shell is involved; write it as a list: `reload = {words:?}`", seen(line))
+    format!("{} is a text, and no shell is involved; write it as a list: `{name} = {words:?}`", seen(line))
 }
 
 fn describe(node: &Node) -> String {
@@ -401,7 +407,8 @@ mod tests {
 
     #[test]
     fn a_command_line_is_shown_as_a_list() {
-        let remedy = |line| command_remedy(line).split("; ").last().map(str::to_owned).unwrap_or_default();
+        let remedy =
+            |line| command_remedy("reload", line).split("; ").last().map(str::to_owned).unwrap_or_default();
         assert_eq!(
             remedy("squid -k reconfigure"),
             r#"write it as a list: `reload = ["squid", "-k", "reconfigure"]`"#

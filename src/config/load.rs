@@ -11,7 +11,7 @@ use super::problem::{ConfigError, Origin, Report};
 use super::section::Section;
 use super::{
     CertificateRequest, Config, DEFAULT_FILE, Front, Gate, Issuer, Upstream, acme, certificates, environment,
-    files, front, gate, keys,
+    files, front, gate, keys, notify,
 };
 use crate::hostname::Identifier;
 
@@ -93,7 +93,7 @@ fn build(root: &Section<'_>) -> (Config, bool) {
         front,
         certificates,
         deploy: certificates::targets(root),
-        notify: super::Notify::default(),
+        notify: notify::notify(root),
         admin: acme::admin(root),
         digest: String::new(),
         grace: root.duration("grace", Duration::from_secs(30), Duration::ZERO..=Duration::from_secs(3600)),

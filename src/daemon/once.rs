@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::DaemonError;
+use super::notices::Notices;
 use crate::admin::{Conclusion, RehearseRequest, RenewRequest};
 use crate::challenge::ChallengeTable;
 use crate::config::Config;
@@ -38,9 +39,22 @@ pub async fn renew_once(
     told: Rc<dyn Fn(&Event)>,
     helper_arguments: Vec<OsString>,
 ) -> Result<Conclusion, OnceError> {
-    let once = Once::begin(config, helper_arguments).await?;
+    let once = Once::begin(config, helper_arguments.clone()).await?;
+    let (notices, unread) =
+        Notices::open(once.keeper.config(), helper_arguments).map_err(DaemonError::Store)?;
+    for sentence in unread {
+        tracing::warn!("{sentence}");
+    }
+    let told: Rc<dyn Fn(&Event)> = Rc::new({
+        let notices = notices.clone();
+        move |event| {
+            told(event);
+            notices.tell(event);
+        }
+    });
     let outcomes = once.keeper.attend(&request.names, request.asked(), told).await;
     once.keeper.close().await;
+    notices.conclude().await;
     Ok(Conclusion::of(&outcomes?))
 }
 

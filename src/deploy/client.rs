@@ -11,7 +11,8 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Mutex;
 
-use super::wire::{self, Answer, Request};
+use super::command::NOTIFY_LIMIT;
+use super::wire::{self, Action, Answer, Request};
 use crate::config::Config;
 
 /// Time for the helper beyond the command's own limit.
@@ -87,9 +88,22 @@ impl Helper {
             .keys()
             .position(|name| name == service)
             .ok_or_else(|| DeployError::Unknown(service.to_owned()))?;
-        let request =
-            Request { digest: config.digest.clone(), service: place, certificate: certificate.to_owned() };
+        let action = Action::Reload { service: place, certificate: certificate.to_owned() };
         let limit = config.deploy.get(service).map_or(SLACK, |target| target.timeout + SLACK);
+        self.perform(config, action, limit).await
+    }
+
+    /// Runs the command of `[notify]` with a document on its standard input.
+    ///
+    /// # Errors
+    /// [`DeployError`]: the sentence is meant for the administrator.
+    pub async fn notify(&self, config: &Config, document: &serde_json::Value) -> Result<(), DeployError> {
+        let action = Action::Notify { document: document.clone() };
+        self.perform(config, action, NOTIFY_LIMIT + SLACK).await
+    }
+
+    async fn perform(&self, config: &Config, action: Action, limit: Duration) -> Result<(), DeployError> {
+        let request = Request { digest: config.digest.clone(), action };
         let mut slot = self.running.lock().await;
         // One that was there before may have died since: a new one is asked then.
         if let Some(running) = slot.take()

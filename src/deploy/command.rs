@@ -7,8 +7,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
-use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::Command;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{ChildStdin, Command};
 
 use crate::words::printable;
 
@@ -18,15 +18,22 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 const KEPT: usize = 4096;
 /// Output told, characters.
 const SHOWN: usize = 1000;
+/// How long the command of `[notify]` may run.
+pub(super) const NOTIFY_LIMIT: Duration = Duration::from_secs(60);
 /// How long output is awaited once the command itself has ended.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// A command's surroundings.
-pub(super) struct Surroundings<'a> {
-    /// RENEWED_LINEAGE: the folder with the certificate's files.
-    pub(super) lineage: &'a Path,
-    /// RENEWED_DOMAINS: its names, separated by spaces.
-    pub(super) domains: &'a str,
+/// A command's surroundings, besides the clean environment.
+pub(super) enum Surroundings<'a> {
+    /// For a certificate, as certbot tells its hooks of it.
+    Certificate {
+        /// RENEWED_LINEAGE: the folder with the certificate's files.
+        lineage: &'a Path,
+        /// RENEWED_DOMAINS: its names, separated by spaces.
+        domains: &'a str,
+    },
+    /// A document on standard input. The arguments may hold a secret and are not told.
+    Notice(&'a str),
 }
 
 /// Runs a command to its end.
@@ -39,7 +46,10 @@ pub(super) async fn run(
     limit: Duration,
 ) -> Result<(), String> {
     let [program, rest @ ..] = arguments else { return Err("the command is empty".to_owned()) };
-    let shown = arguments.join(" ");
+    let shown = match surroundings {
+        Surroundings::Certificate { .. } => arguments.join(" "),
+        Surroundings::Notice(_) => program.clone(),
+    };
     let mut command = std::process::Command::new(program);
     command
         .args(rest)
@@ -47,21 +57,28 @@ pub(super) async fn run(
         .env("PATH", PATH)
         .env("LC_ALL", "C")
         .env("HOME", "/")
-        .env("RENEWED_LINEAGE", surroundings.lineage)
-        .env("RENEWED_DOMAINS", surroundings.domains)
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
+    match surroundings {
+        Surroundings::Certificate { lineage, domains } => {
+            command.env("RENEWED_LINEAGE", lineage).env("RENEWED_DOMAINS", domains);
+        }
+        Surroundings::Notice(_) => {
+            command.stdin(Stdio::piped());
+        }
+    }
     let mut child = Command::from(command)
         .spawn()
         .map_err(|e| format!("cannot run `{shown}`: {e}: is {program} installed"))?;
     let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let ended = tokio::time::timeout(limit, async {
-        let reading = async { tokio::join!(keep(stdout, &mut out), keep(stderr, &mut err)) };
+        let given = feed(stdin, surroundings);
+        let reading = async { tokio::join!(given, keep(stdout, &mut out), keep(stderr, &mut err)) };
         tokio::pin!(reading);
         tokio::select! {
             status = child.wait() => {
@@ -93,6 +110,13 @@ pub(super) async fn run(
     Err(format!("`{shown}` failed ({status}), saying: {}", said.as_deref().unwrap_or("nothing")))
 }
 
+/// Gives a command what it is to read. One that does not care to read it all may have ended before.
+async fn feed(stdin: Option<ChildStdin>, surroundings: &Surroundings<'_>) {
+    if let (Some(mut stdin), Surroundings::Notice(document)) = (stdin, surroundings) {
+        let _ = stdin.write_all(document.as_bytes()).await;
+    }
+}
+
 /// Reads to the end, keeping the last bytes.
 async fn keep(stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
     let Some(mut stream) = stream else { return };
@@ -110,9 +134,16 @@ mod tests {
 
     async fn sh(script: &str, limit: Duration) -> Result<(), String> {
         let arguments = ["sh", "-c", script].map(str::to_owned);
-        let surroundings =
-            Surroundings { lineage: Path::new("/state/live/a.example"), domains: "a.example b.example" };
+        let surroundings = Surroundings::Certificate {
+            lineage: Path::new("/state/live/a.example"),
+            domains: "a.example b.example",
+        };
         run(&arguments, &surroundings, limit).await
+    }
+
+    async fn notified(script: &str, document: &str) -> Result<(), String> {
+        let arguments = ["sh", "-c", script, "s3cret"].map(str::to_owned);
+        run(&arguments, &Surroundings::Notice(document), LONG).await
     }
 
     const LONG: Duration = Duration::from_secs(20);
@@ -122,10 +153,7 @@ mod tests {
         assert_eq!(sh("exit 0", LONG).await, Ok(()));
         let told = sh("echo out; echo went wrong >&2; exit 3", LONG).await.unwrap_err();
         assert!(told.ends_with("failed (exit status: 3), saying: went wrong"), "{told}");
-        let told =
-            run(&["/no/such".to_owned()], &Surroundings { lineage: Path::new("/"), domains: "" }, LONG)
-                .await
-                .unwrap_err();
+        let told = run(&["/no/such".to_owned()], &Surroundings::Notice(""), LONG).await.unwrap_err();
         assert!(told.contains("is /no/such installed"), "{told}");
     }
 
@@ -149,6 +177,18 @@ mod tests {
             assert!(tokio::time::Instant::now() < deadline, "the child of the command still runs");
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_notice_comes_on_standard_input_in_a_clean_environment() {
+        let document = "x".repeat(300_000);
+        assert_eq!(notified("test $(wc -c) = 300000", &document).await, Ok(()));
+        // Nobody has to read it.
+        assert_eq!(notified("exit 0", &document).await, Ok(()));
+        let names = r#"test "$(env | cut -d= -f1 | sort | grep -v -e ^_ -e PWD -e SHLVL | tr '\n' ' ')" = "HOME LC_ALL PATH ""#;
+        assert_eq!(notified(names, "").await, Ok(()));
+        let told = notified("echo no >&2; exit 1", "").await.unwrap_err();
+        assert_eq!(told, "`sh` failed (exit status: 1), saying: no");
     }
 
     #[tokio::test]

@@ -9,8 +9,8 @@ use tokio::io::BufReader;
 use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::command::{self, Surroundings};
-use super::wire::{self, Answer, Request};
+use super::command::{self, NOTIFY_LIMIT, Surroundings};
+use super::wire::{self, Action, Answer, Request};
 use crate::config::{Config, ConfigError};
 
 /// Serves requests until the main process is gone. `load` reads the configuration afresh.
@@ -33,7 +33,7 @@ pub async fn serve(load: impl Fn() -> Result<Config, ConfigError>) -> io::Result
             config = load().ok();
         }
         let answer = match &config {
-            Some(config) if config.digest == request.digest => reload(config, &request).await,
+            Some(config) if config.digest == request.digest => perform(config, &request.action).await,
             _ => Answer::Failed(
                 "the configuration on disk is not the one in use: run `wicketgate reload`, and it is tried again"
                     .to_owned(),
@@ -44,9 +44,26 @@ pub async fn serve(load: impl Fn() -> Result<Config, ConfigError>) -> io::Result
     Ok(())
 }
 
-async fn reload(config: &Config, request: &Request) -> Answer {
-    let service = config.deploy.iter().nth(request.service);
-    let certificate = config.certificates.iter().find(|c| c.name == request.certificate);
+async fn perform(config: &Config, action: &Action) -> Answer {
+    match action {
+        Action::Reload { service, certificate } => reload(config, *service, certificate).await,
+        Action::Notify { document } => notify(config, document).await,
+    }
+}
+
+async fn notify(config: &Config, document: &serde_json::Value) -> Answer {
+    let Some(command) = &config.notify.command else {
+        return Answer::Failed("the helper knows no command to notify with".to_owned());
+    };
+    match command::run(command, &Surroundings::Notice(&document.to_string()), NOTIFY_LIMIT).await {
+        Ok(()) => Answer::Done,
+        Err(e) => Answer::Failed(e),
+    }
+}
+
+async fn reload(config: &Config, service: usize, certificate: &str) -> Answer {
+    let service = config.deploy.iter().nth(service);
+    let certificate = config.certificates.iter().find(|c| c.name == certificate);
     let (Some((name, target)), Some(certificate)) = (service, certificate) else {
         return Answer::Failed("the helper knows no such service or certificate".to_owned());
     };
@@ -55,7 +72,8 @@ async fn reload(config: &Config, request: &Request) -> Answer {
     }
     let lineage = config.state_dir.join("live").join(&certificate.name);
     let domains: Vec<_> = certificate.identifiers.iter().map(ToString::to_string).collect();
-    let surroundings = Surroundings { lineage: &lineage, domains: &domains.join(" ") };
+    let domains = domains.join(" ");
+    let surroundings = Surroundings::Certificate { lineage: &lineage, domains: &domains };
     match command::run(&target.reload, &surroundings, target.timeout).await {
         Ok(()) => Answer::Done,
         Err(e) => Answer::Failed(e),

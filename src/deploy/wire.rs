@@ -6,16 +6,32 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWr
 /// Longest line, bytes.
 const LIMIT: u64 = 64 * 1024;
 
-/// Asks the helper to run the reload command of a service for a certificate.
+/// Asks the helper for one of the few things that it does.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Request {
     /// The configuration's digest: both sides must hold the same one.
     pub(super) digest: String,
-    /// Place of the service among the configured ones, in the order of their names.
-    pub(super) service: usize,
-    /// Name of a configured certificate.
-    pub(super) certificate: String,
+    /// What to do.
+    pub(super) action: Action,
+}
+
+/// The few things.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) enum Action {
+    /// Run the reload command of a service for a certificate.
+    Reload {
+        /// Place of the service among the configured ones, in the order of their names.
+        service: usize,
+        /// Name of a configured certificate.
+        certificate: String,
+    },
+    /// Run the command of `[notify]`.
+    Notify {
+        /// What goes to its standard input.
+        document: serde_json::Value,
+    },
 }
 
 /// How it went.
@@ -34,6 +50,10 @@ pub(super) async fn send(
 ) -> std::io::Result<()> {
     let mut line = serde_json::to_vec(message).expect("plain values always have a JSON form");
     line.push(b'\n');
+    if line.len() as u64 > LIMIT {
+        let reason = format!("the message has {} bytes, and {LIMIT} may cross", line.len());
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, reason));
+    }
     to.write_all(&line).await
 }
 

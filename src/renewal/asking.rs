@@ -89,7 +89,11 @@ impl Keeper {
         let is_urgent = self.lineages.borrow().get(name).is_none_or(|l| l.is_urgent(clock::now()));
         let mut first = None;
         for issuer in config.acme.issuers() {
-            match self.allowed(&config, issuer, &self.ask(name, issuer, &issuer.name(), &request.identifiers, asked, false)) {
+            match self.allowed(
+                &config,
+                issuer,
+                &self.ask(name, issuer, &issuer.name(), &request.identifiers, asked, false),
+            ) {
                 Ok(()) => return Ok(()),
                 Err(refusal) if refusal.passes_on(is_urgent) => first = first.or(Some(refusal)),
                 Err(refusal) => return Err(first.unwrap_or(refusal)),
@@ -116,10 +120,11 @@ impl Keeper {
             let Some(issuer) = issuers.next() else {
                 return Err(Refusal::local("no issuer is configured".to_owned()));
             };
-            let mut refusal = match self.obtain_from(issuer, name, request, chosen, outlook, asked, tell).await {
-                Ok(obtained) => return Ok((obtained, issuer.clone())),
-                Err(refusal) => refusal,
-            };
+            let mut refusal =
+                match self.obtain_from(issuer, name, request, chosen, outlook, asked, tell).await {
+                    Ok(obtained) => return Ok((obtained, issuer.clone())),
+                    Err(refusal) => refusal,
+                };
             match issuers.peek() {
                 Some(next) if refusal.passes_on(is_urgent) => {
                     tell(What::Warning(format!("{}; now asking {}", refusal.text, next.name())));
@@ -165,7 +170,10 @@ impl Keeper {
                     return Err(refusal);
                 }
                 Err(refusal) => {
-                    tell(What::Warning(format!("{place} is no help now, going on without: {}", refusal.text)));
+                    tell(What::Warning(format!(
+                        "{place} is no help now, going on without: {}",
+                        refusal.text
+                    )));
                 }
             }
         }
@@ -264,9 +272,9 @@ impl Keeper {
                 _ => {}
             }
             tell(match step {
-                Step::ProfileNotOffered { .. } | Step::ProfileRefused { .. } | Step::ReplacesRefused { .. } => {
-                    What::Warning(step.to_string())
-                }
+                Step::ProfileNotOffered { .. }
+                | Step::ProfileRefused { .. }
+                | Step::ReplacesRefused { .. } => What::Warning(step.to_string()),
                 _ => What::Step(step.to_string()),
             });
         };
@@ -347,7 +355,8 @@ impl Keeper {
             Verdict::Transient | Verdict::AccountGone => Kind::Transient,
         };
         let failures = acme.failures().to_vec();
-        let expected = matches!(issuer, Issuer::LetsEncrypt | Issuer::LetsEncryptStaging).then_some(VANTAGE_POINTS);
+        let expected =
+            matches!(issuer, Issuer::LetsEncrypt | Issuer::LetsEncryptStaging).then_some(VANTAGE_POINTS);
         let seen = Seen { preflight: outlook.sentences.as_ref(), vantage_points: expected };
         let text = explanation::sentence(acme, &seen);
         Refusal { text, kind, failures }

@@ -143,9 +143,11 @@ impl Keeper {
         let config = self.config();
         let Some(request) = config.certificates.iter().find(|c| c.name == name) else { return Ok(()) };
         self.may_ask_anyone(name, request, asked)?;
-        let door = self.door.open().await.map_err(|e| {
-            Refusal::local(format!("port 80 cannot be opened for the CA: {e}"))
-        })?;
+        let door = self
+            .door
+            .open()
+            .await
+            .map_err(|e| Refusal::local(format!("port 80 cannot be opened for the CA: {e}")))?;
         let outlook = self.look(request, tell).await;
         let mut chosen = self.choose(request, &outlook.condemned, retried);
         if !retried.is_empty() && !self.brings_back(name, &chosen, retried) && !self.is_due(name, asked) {
@@ -169,14 +171,19 @@ impl Keeper {
                     if round == ROUNDS || refusal.failures.is_empty() || again.with == chosen.with {
                         return Err(refusal.into());
                     }
-                    tell(What::Warning(format!("ordering again without {}: {}", list(&again.without), refusal.text)));
+                    tell(What::Warning(format!(
+                        "ordering again without {}: {}",
+                        list(&again.without),
+                        refusal.text
+                    )));
                     chosen = again;
                     round += 1;
                 }
             }
         };
         drop(door);
-        self.take(name, request, &chosen, obtained, issuer, tell).map_err(|e| Refusal::local(e.to_string()).into())
+        self.take(name, request, &chosen, obtained, issuer, tell)
+            .map_err(|e| Refusal::local(e.to_string()).into())
     }
 
     fn choose(
@@ -206,8 +213,7 @@ impl Keeper {
 
     /// Whether there is something to order besides names that were left out.
     fn is_due(&self, name: &str, asked: Asked) -> bool {
-        asked.force
-            || self.lineages.borrow().get(name).is_some_and(|l| l.is_due_besides_names(clock::now()))
+        asked.force || self.lineages.borrow().get(name).is_some_and(|l| l.is_due_besides_names(clock::now()))
     }
 
     /// Puts the order off, unless it has been for long enough.
@@ -271,10 +277,18 @@ impl Keeper {
             for identifier in &chosen.without {
                 let kept = state.failing.entry(identifier.clone()).or_default();
                 if kept.attempts.retry_at.is_none_or(|at| SystemTime::from(at) <= now) {
-                    names::failed(kept, &kept.attempts.last_error.clone().unwrap_or_default(), now, rand_unit());
+                    names::failed(
+                        kept,
+                        &kept.attempts.last_error.clone().unwrap_or_default(),
+                        now,
+                        rand_unit(),
+                    );
                 }
                 kept.dropped = true;
-                reasons.push(format!("{identifier}: {}", kept.attempts.last_error.as_deref().unwrap_or("it fails")));
+                reasons.push(format!(
+                    "{identifier}: {}",
+                    kept.attempts.last_error.as_deref().unwrap_or("it fails")
+                ));
             }
             lineage.live = Some((version, certificate));
             lineage.limited = None;
@@ -286,7 +300,10 @@ impl Keeper {
             if !chosen.without.is_empty() {
                 told.push(What::NameDropped {
                     identifiers: chosen.without.clone(),
-                    reason: format!("{}; it is tried on, and taken back as soon as it works", reasons.join("; ")),
+                    reason: format!(
+                        "{}; it is tried on, and taken back as soon as it works",
+                        reasons.join("; ")
+                    ),
                 });
             }
         }
@@ -324,7 +341,8 @@ impl Keeper {
                 let kept = retried.iter().filter_map(|i| lineage.state.failing.get(i));
                 retry_at = kept.filter_map(|f| f.attempts.retry_at).min().unwrap_or(retry_at);
             } else {
-                lineage.state.staging_first |= matches!(kind, Kind::Names | Kind::Permanent | Kind::Transient);
+                lineage.state.staging_first |=
+                    matches!(kind, Kind::Names | Kind::Permanent | Kind::Transient);
                 let attempts = &mut lineage.state.attempts;
                 if let Kind::Paused(until) = kind {
                     let until = stamp(until.min(now + schedule::LONGEST_WAIT));

@@ -67,7 +67,8 @@ impl Keeper {
             Err(_) => (kept_window.clone(), None),
         };
         let ask_at = schedule::ask_again(now, retry_after, lifetime, failures, rand_unit());
-        let moved = kept_window.is_some() && window.as_ref().map(|w| w.chosen) != kept_window.map(|w| w.chosen);
+        let moved =
+            kept_window.is_some() && window.as_ref().map(|w| w.chosen) != kept_window.map(|w| w.chosen);
         let told = window.as_ref().filter(|_| moved).map(|window| {
             let why = window.explanation_url.as_ref().map(|url| format!("; it explains why at {url}"));
             What::Step(format!(
@@ -77,12 +78,8 @@ impl Keeper {
                 why.unwrap_or_default()
             ))
         });
-        lineage.state.renewal_information = Some(RenewalInformation {
-            serial: serial.to_owned(),
-            window,
-            ask_at: stamp(ask_at),
-            failures,
-        });
+        lineage.state.renewal_information =
+            Some(RenewalInformation { serial: serial.to_owned(), window, ask_at: stamp(ask_at), failures });
         told
     }
 }

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 
-use super::kept;
 use super::asking::ACCOUNT;
+use super::kept;
 use super::ledger::{Ledger, Limits};
 use super::names;
 use super::postponement;
@@ -58,7 +58,10 @@ impl Lineages {
             }
             let jitter = schedule::jitter_of(&format!("{installation}\n{name}"));
             let issuers = config.acme.issuers().cloned().collect();
-            (name.to_owned(), Lineage { request: request.clone(), issuers, state, live, jitter, limited: None })
+            (
+                name.to_owned(),
+                Lineage { request: request.clone(), issuers, state, live, jitter, limited: None },
+            )
         });
         let lineages = Self(lineages.collect());
         (lineages, told)
@@ -98,7 +101,10 @@ impl Lineages {
             Some(store) => store.live_path(name),
             None => config.state_dir.join("live").join(name),
         };
-        self.0.iter().map(|(name, l)| l.status(name, path(name).display().to_string(), config, ledger, now)).collect()
+        self.0
+            .iter()
+            .map(|(name, l)| l.status(name, path(name).display().to_string(), config, ledger, now))
+            .collect()
     }
 
     /// Attempts that were put off may be made at once.
@@ -148,7 +154,8 @@ impl Lineage {
     fn hold(&self, now: SystemTime) -> Option<(SystemTime, Why)> {
         let postponed = self.state.postponed.as_ref().map(|p| (SystemTime::from(p.look_at), Why::Preflight));
         let limited = self.limited.as_ref().map(|(until, _)| (*until, Why::Limit));
-        let is_believed = |(until, _): &(SystemTime, Why)| now < *until && *until <= now + schedule::LONGEST_WAIT;
+        let is_believed =
+            |(until, _): &(SystemTime, Why)| now < *until && *until <= now + schedule::LONGEST_WAIT;
         postponed.into_iter().chain(limited).filter(is_believed).max_by_key(|(until, _)| *until)
     }
 

@@ -46,7 +46,9 @@ pub fn choose(
         let is_dropped = kept.is_some_and(|f| f.dropped);
         match partial {
             Partial::Never => false,
-            _ if condemned.contains(name) && (is_emergency || is_dropped || partial == Partial::Always) => true,
+            _ if condemned.contains(name) && (is_emergency || is_dropped || partial == Partial::Always) => {
+                true
+            }
             _ if retried.contains(name) => false,
             _ if is_dropped => true,
             Partial::Always => failures > 0,
@@ -113,10 +115,8 @@ mod tests {
     }
 
     fn failing(rows: &[(&str, u32, bool)]) -> BTreeMap<Identifier, Failing> {
-        let kept = |failures, dropped| Failing {
-            dropped,
-            attempts: Attempts { failures, ..Attempts::default() },
-        };
+        let kept =
+            |failures, dropped| Failing { dropped, attempts: Attempts { failures, ..Attempts::default() } };
         rows.iter().map(|(n, failures, dropped)| (name(n), kept(*failures, *dropped))).collect()
     }
 

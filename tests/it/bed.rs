@@ -3,6 +3,7 @@
 pub(crate) mod caddy;
 pub(crate) mod client;
 pub(crate) mod fickle;
+pub(crate) mod mail_server;
 pub(crate) mod namespace;
 pub(crate) mod nginx;
 pub(crate) mod pebble;
@@ -10,6 +11,7 @@ pub(crate) mod pki;
 pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod upstream;
+pub(crate) mod webhook;
 pub(crate) mod wicketgate;
 
 use std::cell::RefCell;

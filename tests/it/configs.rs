@@ -6,10 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::bed::set_mode;
 use clap::Parser;
 use proptest::prelude::*;
 use wicketgate::config::{
-    Config, ConfigError, Flags, Front, Issuer, KeyType, Partial, Rate, RateLimits, RedirectHosts, Upstream,
+    Config, ConfigError, Flags, Front, Issuer, KeyType, MailSecurity, Partial, Rate, RateLimits,
+    RedirectHosts, Upstream,
 };
 
 fn folder(name: &str) -> PathBuf {
@@ -216,6 +218,28 @@ fn a_binding_from_the_environment() {
 }
 
 #[test]
+fn notify() {
+    let config = valid("notify.toml").notify;
+    assert_eq!((config.expiring_below, config.quiet), (0.3, Duration::from_secs(12 * 3600)));
+    assert_eq!(
+        config.command.as_deref(),
+        Some(["/usr/local/bin/page-me", "--urgent"].map(str::to_owned).as_slice())
+    );
+    assert_eq!(config.webhook.unwrap().path(), "/hooks/a");
+    let mail = config.mail.unwrap();
+    assert_eq!((mail.to, mail.from.as_str()), (vec!["ops@example.net".to_owned()], "gate@localhost"));
+    assert_eq!((mail.host.as_str(), mail.port, mail.security), ("localhost", 25, MailSecurity::None));
+    let default = valid("beside-nginx.toml").notify;
+    assert_eq!(default, wicketgate::config::Notify::default());
+
+    let env =
+        [("WICKETGATE_NOTIFY__WEBHOOK", "https://chat.example.net/x"), ("WICKETGATE_NOTIFY__QUIET", "1h")];
+    let config = without_file(&env, "--hostname a.example.net --issuer embedded").unwrap().notify;
+    assert_eq!(config.webhook.unwrap().host(), Some("chat.example.net"));
+    assert_eq!(config.quiet, Duration::from_secs(3600));
+}
+
+#[test]
 fn addresses_and_many() {
     assert_eq!(names(&valid("ip-address.toml"), 0), ["192.0.2.7", "2001:db8::7", "2001:db8::8"]);
     let many = valid("many.toml");
@@ -347,8 +371,9 @@ fn collect(value: &toml::Value, path: &str, paths: &mut BTreeSet<String>) {
 fn the_full_example_loads() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("wicketgate.toml");
-    for name in ["private-ca.pem", "eab.key"] {
+    for name in ["private-ca.pem", "eab.key", "smtp.password"] {
         fs::write(dir.path().join(name), "").unwrap();
+        set_mode(&dir.path().join(name), 0o600);
     }
     // `staging` is for an issuer that is named by its URL.
     let issuers = ["\nissuer = \"letsencrypt\"", "\nissuer = \"https://ca.example.net/directory\""];
@@ -368,6 +393,25 @@ fn the_full_example_loads() {
         Front { sites: Vec::new(), default_certificate: None, threads: plain_front.threads, ..shown };
     assert_eq!(defaults, plain_front);
     assert_eq!(config.deploy["squid"].timeout, plain.deploy["squid"].timeout);
+    assert_eq!(config.notify.expiring_below, plain.notify.expiring_below);
+    assert_eq!(config.notify.quiet, plain.notify.quiet);
+    assert_eq!(config.notify.mail.unwrap().port, 587);
+}
+
+#[test]
+fn a_password_that_everybody_may_read_is_a_warning() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, password) = (dir.path().join("w.toml"), dir.path().join("smtp.password"));
+    let text = "acme.issuer = \"embedded\"\ncertificate = [{ hostnames = [\"example.net\"] }]\n[notify]\n\
+                mail = { to = \"a@b.example\", from = \"c@d.example\", smtp = \"m.example\", user = \"u\", password-file = \"smtp.password\" }\n";
+    fs::write(&file, text).unwrap();
+    fs::write(&password, "hush\n").unwrap();
+    for (mode, warnings) in [(0o600, 0), (0o640, 0), (0o644, 1), (0o602, 1)] {
+        set_mode(&password, mode);
+        let told = load(&file).unwrap().warnings;
+        assert_eq!(told.len(), warnings, "{mode:o}: {told:?}");
+        assert!(told.iter().all(|t| t.contains("`notify.mail.password-file`") && t.contains("chmod o= ")));
+    }
 }
 
 #[derive(Parser)]
@@ -572,7 +616,7 @@ fn a_flood_of_problems_is_cut() {
 fn toml_like() -> impl Strategy<Value = String> {
     let keys: Vec<String> = Config::keys()
         .flat_map(|path| [path.replace('*', "x"), path.rsplit('.').next().unwrap_or(path).to_owned()])
-        .chain(["open".into(), "colour".into(), "\"a.b\"".into(), "notify".into()])
+        .chain(["open".into(), "colour".into(), "\"a.b\"".into()])
         .collect();
     let value = prop_oneof![
         prop::sample::select(vec![

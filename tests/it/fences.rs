@@ -23,6 +23,9 @@ const COMPOSERS: &[&str] = &["cli", "daemon", "lib", "main"];
 const PURE: &[&str] = &[
     "gate/reply.rs",
     "front/headers.rs",
+    "renewal/explanation.rs",
+    "renewal/names.rs",
+    "renewal/postponement.rs",
     "renewal/schedule.rs",
     "renewal/ledger.rs",
     "renewal/ledger/charge.rs",
@@ -33,7 +36,6 @@ const PURE: &[&str] = &[
     "renewal/schedule/reason.rs",
     "renewal/schedule/window.rs",
 ];
-const PURE: &[&str] = &["gate/reply.rs", "front/headers.rs", "renewal/explanation.rs", "renewal/schedule.rs"];
 
 fn source(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(path)

@@ -16,6 +16,7 @@ mod fences;
 mod front;
 mod gate;
 mod nginx;
+mod notify;
 mod pebble;
 mod readme;
 mod rehearsal;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{later, retry_after, span, unit};
+use super::{later, span, unit};
 
 /// At least twice a day.
 const LONGEST_ASK: Duration = Duration::from_secs(12 * 3600);
