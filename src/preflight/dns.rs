@@ -1,17 +1,47 @@
-//! Asks the name servers what a CA would ask them, and tells what is known from what is only heard.
+//! Asks the name servers what a CA would ask them, and tells what the zone's own servers say from what is
+//! only heard of it.
+//!
+//! The system's own functions for resolving names hide what matters here: whether a "no" is the zone's or a
+//! cache's, whether a failure is one of DNSSEC, and that a CA does not read the hosts file.
+
+mod authority;
+mod climb;
+mod exchange;
+mod lookup;
+mod message;
+mod reading;
+mod system;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use tokio::time::Instant;
+
+use self::authority::{Authority, Word};
+use self::climb::{Climbed, climb};
+use self::exchange::together;
+use self::lookup::{End, Ended, Lookup};
+use self::system::{HOSTS, RESOLV_CONF};
 use super::evidence::{Dns, DnsFailure, Records};
 use crate::hostname::Hostname;
+
+/// How long the resolvers have for an answer.
+const ANSWERS: Duration = Duration::from_secs(5);
+/// How long the zone's own servers have after that.
+const CONFIRMATION: Duration = Duration::from_secs(3);
+/// Addresses of one name that are looked at; a CA tries fewer.
+const ADDRESSES: usize = 64;
+const PORT: u16 = 53;
 
 /// Why there is nobody to ask.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolverError {
     /// The system's list of name servers cannot be read.
     #[error(
-        "cannot read {path}, which names the name servers to ask: {source}; name them in the configuration"
+        "cannot read {path}, where the name servers to ask stand: {source}; \
+         make it readable, or name the servers in the configuration"
     )]
     Unreadable {
         /// The file.
@@ -21,27 +51,155 @@ pub enum ResolverError {
     },
 }
 
-/// Asks name servers; nothing is kept from one call to the next.
+/// Asks name servers. Nothing is kept from one call to the next but whom to ask; what `/etc/resolv.conf`
+/// says is read once, so a new one for every preflight sees the present.
 #[derive(Debug, Clone)]
 pub struct Resolver {
-    servers: Vec<SocketAddr>,
+    authority: Authority,
 }
 
 impl Resolver {
-    /// Asks these servers, or where there are none, those of `/etc/resolv.conf` as it stands now.
+    /// Asks these servers, or where there are none, those of `/etc/resolv.conf` as it stands now; where
+    /// there is no such file, the one on this machine.
     pub fn new(servers: &[SocketAddr]) -> Result<Self, ResolverError> {
-        Ok(Self { servers: servers.to_vec() })
+        let lookup = if servers.is_empty() {
+            let text = match system::read(RESOLV_CONF) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+                read => read.map_err(|source| ResolverError::Unreadable { path: RESOLV_CONF, source })?,
+            };
+            Lookup::new(&system::servers(&text))
+        } else {
+            Lookup::new(servers)
+        };
+        Ok(Self { authority: Authority { lookup, port: PORT } })
     }
 
-    /// What the name servers say about a name: within 8 seconds, whatever they do.
+    /// Zones' own servers are asked at this port in place of 53, for networks that redirect it and for
+    /// tests.
+    #[must_use]
+    pub fn with_authorities_at(mut self, port: u16) -> Self {
+        self.authority.port = port;
+        self
+    }
+
+    /// What the name servers say about a name. It takes 8 seconds at most, whatever they do; it must run on
+    /// a tokio runtime with I/O and time.
     pub async fn look(&self, name: &Hostname) -> Dns {
-        let why = format!("{name} was not asked of {} servers", self.servers.len());
+        let until = Instant::now() + ANSWERS;
+        let lookup = &self.authority.lookup;
+        let (a, aaaa, caa) = tokio::join!(
+            lookup.ask(absolute(name), RecordType::A, until),
+            lookup.ask(absolute(name), RecordType::AAAA, until),
+            climb(lookup, name, until),
+        );
+        let words = self.confirm(&a, &aaaa, &caa, Instant::now() + CONFIRMATION).await;
+        let word = |kind| words.iter().find(|(asked, _)| *asked == kind).map(|(_, word)| *word);
+        let (caa, caa_at) = match caa {
+            Climbed::Found(records, at) => (Records::Found(records), Some(at)),
+            Climbed::Nothing => (Records::Empty { confirmed: false }, None),
+            Climbed::Failed { failure, .. } => (failed(failure, word(RecordType::CAA)), None),
+        };
         Dns {
-            a: Records::Failed(DnsFailure::Unusable(why.clone())),
-            aaaa: Records::Failed(DnsFailure::Unusable(why.clone())),
-            caa: Records::Failed(DnsFailure::Unusable(why)),
-            caa_at: None,
-            in_hosts_file: false,
+            a: records(a.with, word(RecordType::A), v4),
+            aaaa: records(aaaa.with, word(RecordType::AAAA), v6),
+            caa,
+            caa_at,
+            // A file that cannot be read leads no program anywhere.
+            in_hosts_file: system::read(HOSTS).is_ok_and(|text| system::names(&text, name)),
         }
     }
+
+    /// Asks the zone's own servers about whatever would stop a CA.
+    async fn confirm(
+        &self,
+        a: &Ended,
+        aaaa: &Ended,
+        caa: &Climbed,
+        until: Instant,
+    ) -> Vec<(RecordType, Word)> {
+        let mut doubts: Vec<(Name, Vec<RecordType>)> = Vec::new();
+        let mut doubt = |at: &Name, kind| match doubts.iter_mut().find(|(name, _)| name == at) {
+            Some((_, kinds)) => kinds.push(kind),
+            None => doubts.push((at.clone(), vec![kind])),
+        };
+        for (kind, ended, other) in [(RecordType::A, a, aaaa), (RecordType::AAAA, aaaa, a)] {
+            if is_doubtful(&ended.with, &other.with) {
+                doubt(&ended.at, kind);
+            }
+        }
+        if let Climbed::Failed { at, failure: DnsFailure::ServFail { .. } } = caa {
+            doubt(at, RecordType::CAA);
+        }
+        let ask = |(name, kinds): (Name, Vec<RecordType>)| {
+            let authority = self.authority.clone();
+            async move {
+                let words = authority.ask(&name, &kinds, until).await;
+                kinds.into_iter().zip(words).collect::<Vec<_>>()
+            }
+        };
+        let words = together(doubts.into_iter().map(ask).collect()).await;
+        words.into_iter().flatten().collect()
+    }
+}
+
+/// One family without addresses is common; both without any, and whatever else stops a CA, is worth a
+/// second opinion.
+fn is_doubtful(end: &End, other: &End) -> bool {
+    match end {
+        End::NoName { authoritative } => !authoritative,
+        End::NoData { authoritative } => {
+            !authoritative && matches!(other, End::NoData { .. } | End::NoName { .. })
+        }
+        End::Failed(failure) => matches!(failure, DnsFailure::ServFail { .. }),
+        End::Found(_) => false,
+    }
+}
+
+fn records<T: PartialEq>(end: End, word: Option<Word>, of: fn(&RData) -> Option<T>) -> Records<T> {
+    match end {
+        End::Found(data) => {
+            let mut found = Vec::new();
+            for one in data.iter().filter_map(of) {
+                if found.len() < ADDRESSES && !found.contains(&one) {
+                    found.push(one);
+                }
+            }
+            Records::Found(found)
+        }
+        End::NoData { authoritative } => {
+            Records::Empty { confirmed: authoritative || word == Some(Word::NoData) }
+        }
+        End::NoName { authoritative } => {
+            Records::NoName { confirmed: authoritative || word == Some(Word::NoName) }
+        }
+        End::Failed(failure) => failed(failure, word),
+    }
+}
+
+fn failed<T>(failure: DnsFailure, word: Option<Word>) -> Records<T> {
+    Records::Failed(match failure {
+        DnsFailure::ServFail { says, .. } => {
+            DnsFailure::ServFail { confirmed: word == Some(Word::Fails), says }
+        }
+        other => other,
+    })
+}
+
+fn v4(data: &RData) -> Option<Ipv4Addr> {
+    match data {
+        RData::A(address) => Some(address.0),
+        _ => None,
+    }
+}
+
+fn v6(data: &RData) -> Option<Ipv6Addr> {
+    match data {
+        RData::AAAA(address) => Some(address.0),
+        _ => None,
+    }
+}
+
+/// The name as one that no search domain is added to.
+fn absolute(name: &Hostname) -> Name {
+    Name::from_ascii(format!("{name}.")).expect("a host name is a domain name of at most 253 characters")
 }
