@@ -4,6 +4,7 @@
 //! time; [`schedule`] decides, pure. Everything that happens is told as an [`Event`].
 
 mod door;
+pub mod explanation;
 mod issuer;
 mod keeper;
 mod lineages;

@@ -33,6 +33,15 @@ pub struct NameFailure {
 }
 
 impl NameFailure {
+    /// What to do about a problem of this kind in general, for who has no better evidence: a clause
+    /// without a full stop.
+    pub fn remedy(&self) -> Option<&'static str> {
+        // Of a request, these two speak of the account, and not of a name.
+        let is_of_request = matches!(self.kind.as_str(), "unauthorized" | "malformed");
+        let is_told = self.authorization_failed || !is_of_request;
+        remedy(&self.kind, Stage::Validating).filter(|_| is_told)
+    }
+
     /// From an authorization that can never become valid; None while it can.
     pub(super) fn of_authorization(authorization: &AuthorizationState) -> Option<Self> {
         let status = match authorization.status {

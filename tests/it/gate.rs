@@ -31,7 +31,7 @@ struct Gate {
     state: GateState,
     trigger: Option<StopTrigger>,
     thread: Option<JoinHandle<()>>,
-    _challenge: ChallengeGuard,
+    challenge: ChallengeGuard,
 }
 
 impl Gate {
@@ -77,8 +77,7 @@ impl Gate {
                 runtime.block_on(serve(listener, state, limits, stop, grace)).unwrap();
             }
         });
-        let gate =
-            Self { address, state, trigger: Some(trigger), thread: Some(thread), _challenge: challenge };
+        let gate = Self { address, state, trigger: Some(trigger), thread: Some(thread), challenge };
         (gate, result)
     }
 
@@ -622,4 +621,62 @@ fn visits_are_told_with_the_client_behind_a_proxy() {
     assert_eq!((answered.client.to_string().as_str(), answered.outcome), ("192.0.2.9", Outcome::Answered));
     let [refused] = &visits("b.net")[..] else { panic!("{:?}", gate.state.visits) };
     assert_eq!((refused.client.to_string().as_str(), refused.outcome), ("127.0.0.1", Outcome::WrongHost));
+}
+
+#[test]
+fn who_came_is_written_down_beside_the_token() {
+    let gate = Gate::start();
+    let mut client = gate.connect();
+    client.send(challenge());
+    client.answer();
+    client.send(get("b.net", &format!("/.well-known/acme-challenge/{TOKEN}")).replacen("GET", "HEAD", 1));
+    client.answer_with(|_| 0);
+    client.send(get("a.net", "/.well-known/acme-challenge/other"));
+    client.answer();
+    let arrivals = gate.challenge.arrivals();
+    let outcomes: Vec<_> =
+        arrivals.iter().map(|a| (a.outcome, a.host.clone().unwrap().to_string())).collect();
+    assert_eq!(outcomes, [(Outcome::Answered, "a.net".to_owned()), (Outcome::WrongHost, "b.net".to_owned())]);
+}
+
+#[test]
+fn a_canary_is_answered_and_is_nobodys_visit() {
+    let gate = Gate::start();
+    let canary = gate.state.table.put(
+        "canary".parse().unwrap(),
+        Pending {
+            key_authorization: Bytes::from_static(b"canary.sings"),
+            hosts: Arc::new(["b.net".parse().unwrap()].into()),
+            purpose: Purpose::Canary,
+        },
+    );
+    let mut client = gate.connect();
+    let ask = || get("b.net", "/.well-known/acme-challenge/canary");
+    client.send(ask());
+    assert_eq!(client.answer().body, "canary.sings");
+    assert_eq!(canary.arrived(), 1);
+    drop(canary);
+    client.send(ask());
+    client.answer();
+    let visits = &gate.state.visits;
+    assert_eq!((visits.answered(), visits.late(), visits.refused()), (0, 0, 0), "{visits:?}");
+}
+
+#[test]
+fn who_comes_late_gets_what_a_stranger_gets_and_is_none() {
+    let gate = Gate::start();
+    let pending = Pending {
+        key_authorization: Bytes::from_static(b"gone.x"),
+        hosts: Arc::new(["a.net".parse().unwrap()].into()),
+        purpose: Purpose::Order,
+    };
+    drop(gate.state.table.put("gone".parse().unwrap(), pending));
+    let mut client = gate.connect();
+    let mut ask = |token: &str| {
+        client.send(get("a.net", &format!("/.well-known/acme-challenge/{token}")));
+        client.answer()
+    };
+    assert_eq!(ask("gone"), ask("never"));
+    let visits = &gate.state.visits;
+    assert_eq!((visits.answered(), visits.late(), visits.refused()), (0, 1, 1), "{visits:?}");
 }

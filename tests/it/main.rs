@@ -5,6 +5,7 @@
 
 mod bed;
 
+mod acme;
 mod bad_ca;
 mod caddy;
 mod cli;
