@@ -3,8 +3,11 @@
 pub(crate) mod caddy;
 pub(crate) mod client;
 pub(crate) mod fickle;
+pub(crate) mod name_server;
 pub(crate) mod namespace;
+pub(crate) mod neighbours;
 pub(crate) mod nginx;
+pub(crate) mod oddities;
 pub(crate) mod pebble;
 pub(crate) mod pki;
 pub(crate) mod ports;

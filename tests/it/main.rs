@@ -17,6 +17,7 @@ mod front;
 mod gate;
 mod nginx;
 mod pebble;
+mod preflight;
 mod readme;
 mod rehearsal;
 mod renew;
