@@ -18,6 +18,7 @@ mod gate;
 mod nginx;
 mod notify;
 mod pebble;
+mod preflight;
 mod readme;
 mod rehearsal;
 mod renew;
