@@ -3,6 +3,7 @@
 pub(crate) mod caddy;
 pub(crate) mod client;
 pub(crate) mod fickle;
+pub(crate) mod nameserver;
 pub(crate) mod namespace;
 pub(crate) mod nginx;
 pub(crate) mod pebble;

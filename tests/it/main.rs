@@ -16,6 +16,7 @@ mod front;
 mod gate;
 mod nginx;
 mod pebble;
+mod preflight_dns;
 mod readme;
 mod rehearsal;
 mod renew;
