@@ -5,6 +5,7 @@ pub(crate) mod client;
 pub(crate) mod fickle;
 pub(crate) mod mail_server;
 pub(crate) mod name_server;
+pub(crate) mod nameserver;
 pub(crate) mod namespace;
 pub(crate) mod neighbours;
 pub(crate) mod nginx;

@@ -19,6 +19,7 @@ mod nginx;
 mod notify;
 mod pebble;
 mod preflight;
+mod preflight_dns;
 mod readme;
 mod rehearsal;
 mod renew;
