@@ -20,7 +20,8 @@ const LEVELS: &[&[&str]] = &[
 const COMPOSERS: &[&str] = &["cli", "daemon", "lib", "main"];
 
 /// Files that decide and do nothing else.
-const PURE: &[&str] = &["gate/reply.rs", "front/headers.rs", "renewal/schedule.rs"];
+const PURE: &[&str] =
+    &["gate/reply.rs", "front/headers.rs", "renewal/schedule.rs", "notify/queue.rs", "notify/expiry.rs"];
 
 fn source(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(path)
