@@ -306,18 +306,57 @@ mod tests {
     use crate::notify::notice::{Account, compose};
     use crate::store::outbox::Kind;
 
-    #[test]
-    fn the_message_as_it_is_sent() {
-        let mail = Mail {
+    fn mail(host: &str, port: u16, security: MailSecurity) -> Mail {
+        Mail {
             to: vec!["a@example.net".to_owned(), "b@example.net".to_owned()],
             from: "gate@example.org".to_owned(),
-            host: "::1".to_owned(),
-            port: 25,
-            security: MailSecurity::None,
+            host: host.to_owned(),
+            port,
+            security,
             user: None,
             password_file: None,
             roots: None,
+        }
+    }
+
+    /// What is said of a server that does this with its first client.
+    async fn refused_by(security: MailSecurity, serve: impl AsyncFnOnce(TcpStream)) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mail = mail("127.0.0.1", listener.local_addr().unwrap().port(), security);
+        let notice = compose(Kind::Test, Account::default(), jiff::Timestamp::UNIX_EPOCH, "gate");
+        let server = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            serve(stream).await;
         };
+        let (sent, ()) = tokio::join!(send(&mail, 1, &notice), server);
+        sent.unwrap_err().to_string()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_says_nothing_is_left() {
+        for security in [MailSecurity::StartTls, MailSecurity::Tls, MailSecurity::None] {
+            let told = refused_by(security, async |mut stream: TcpStream| {
+                // Until the client goes.
+                while let Ok(1..) = tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 512]).await {}
+            });
+            assert!(told.await.contains("did not take it within 60 s"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_never_ends_its_line_is_left() {
+        for security in [MailSecurity::StartTls, MailSecurity::None] {
+            let told = refused_by(security, async |mut stream: TcpStream| {
+                while tokio::io::AsyncWriteExt::write_all(&mut stream, &[b'2'; 4096]).await.is_ok() {}
+            });
+            let told = told.await;
+            assert!(told.contains("it sent more than 262144 bytes"), "{told}");
+        }
+    }
+
+    #[test]
+    fn the_message_as_it_is_sent() {
+        let mail = mail("::1", 25, MailSecurity::None);
         let identifiers = ["bücher.example".parse().unwrap()];
         let account = Account {
             certificate: Some("a"),

@@ -367,7 +367,7 @@ fn a_daemon_tells_of_an_end_and_of_a_front_that_lags_behind() {
     let setup = without_ca(&bed, &url(&hook));
     let old = store(&setup, 80, 20);
     let (mut daemon, _) = setup.start_until_served(&bed, NAME);
-    let new = store(&setup, 60, 25);
+    let new = store(&setup, 80, 25);
     let patience = Duration::from_secs(60);
     until_within(patience, "the end is told", || (hook.count("expiring") == 1).then_some(()));
     until_within(patience, "the front is told of", || (hook.count("deploy-failed") == 1).then_some(()));
