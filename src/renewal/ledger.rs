@@ -228,7 +228,10 @@ impl Ledger {
     /// Forgets what has no bearing any more: full buckets and waits that are over.
     pub fn prune(&mut self, now: SystemTime) {
         let now = milliseconds(now);
-        self.buckets.retain(|_, full_at| *full_at > now);
+        // What was cut off is still to be added, as of then.
+        let cut_off_at = self.pending.values().filter_map(|pending| pending.cut_off_at).min();
+        let bears_on = cut_off_at.map_or(now, |at| at.min(now));
+        self.buckets.retain(|_, full_at| *full_at > bears_on);
         self.waits.retain(|_, wait| wait.until > now);
         self.unknown = self.unknown.filter(|unknown| unknown.until > now);
     }

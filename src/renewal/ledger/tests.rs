@@ -339,6 +339,22 @@ fn a_crash_counts_as_the_worst() {
     assert_eq!(later.clone().begin(&ask(&www), &limits, now + 10 * MINUTE).unwrap_err().until, refused);
 }
 
+/// A bucket that would have been full by now is not, where a crash came before it was.
+#[test]
+fn what_was_cut_off_is_added_to_what_was_there_then() {
+    let (www, limits) = (names(&["www.null-i.net"]), lets_encrypt());
+    let mut ledger = Ledger::new();
+    attempt(&mut ledger, &ask(&www), &failed(&www), start()).unwrap();
+    let _lost = ledger.begin(&ask(&www), &limits, start() + MINUTE).unwrap();
+    ledger = reloaded(&ledger, start() + 2 * MINUTE);
+    let later = start() + 31 * MINUTE;
+    for mut ledger in [ledger.clone(), reloaded(&ledger, later)] {
+        ledger.allows(&ask(&www), &limits, later).unwrap();
+        let full_at = ledger.buckets.iter().find(|(key, _)| key.bucket == BucketKind::Unattended).unwrap().1;
+        assert_eq!(*full_at, milliseconds(start() + 60 * MINUTE) + 2);
+    }
+}
+
 #[test]
 fn an_attempt_that_nobody_settles_is_over_after_an_hour() {
     let (www, limits) = (names(&["www.null-i.net"]), lets_encrypt());
