@@ -332,6 +332,49 @@ mod tests {
         }
     }
 
+    #[test]
+    fn enough_must_agree_and_the_primary_one_always() {
+        let bad = || Err(Problem::new(ProblemType::Connection, "no"));
+        let good = || Ok(());
+        for (results, tolerated, expected) in [
+            (vec![good()], 0, None),
+            (vec![bad()], 2, Some("no")),
+            (vec![bad(), good(), good()], 1, Some("no")),
+            (vec![good(), bad(), good()], 1, None),
+            (vec![good(), bad(), good()], 0, Some("During secondary validation: no")),
+            (vec![good(), bad(), bad(), good()], 1, Some("During secondary validation: no")),
+        ] {
+            let shown = format!("{results:?} {tolerated}");
+            let detail = quorum(results, tolerated).err().map(|problem| problem.detail);
+            assert_eq!(detail.as_deref(), expected, "{shown}");
+        }
+    }
+
+    #[test]
+    fn vantage_points_have_addresses_of_their_own_where_they_can() {
+        let points = |count| VantagePoints { count, failing: 0 };
+        assert_eq!(source(gate(), points(3), 0), Some(Ipv4Addr::new(127, 0, 0, 2)));
+        assert_eq!(source(gate(), points(3), 2), Some(Ipv4Addr::new(127, 0, 0, 4)));
+        assert_eq!(source(gate(), points(1), 0), None);
+        for elsewhere in ["[::1]:80", "192.0.2.1:80"] {
+            assert_eq!(source(elsewhere.parse().unwrap(), points(3), 0), None, "{elsewhere}");
+        }
+    }
+
+    #[test]
+    fn faults_are_told_in_the_words_of_the_field() {
+        for (fault, kind, says) in [
+            (ValidationFault::Dns, ProblemType::Dns, "NXDOMAIN looking up A for a.example"),
+            (ValidationFault::Connection, ProblemType::Connection, "Timeout during connect"),
+            (ValidationFault::Status(403), ProblemType::Unauthorized, "/tok: 403"),
+            (ValidationFault::Caa, ProblemType::Caa, "CAA record for a.example"),
+        ] {
+            let problem = attempt().failure(gate(), fault);
+            assert_eq!(problem.kind, kind);
+            assert!(problem.detail.contains(says), "{}", problem.detail);
+        }
+    }
+
     /// Serves one connection with those bytes and returns what was asked.
     async fn raw_gate(answer: Vec<u8>) -> (SocketAddr, tokio::task::JoinHandle<String>) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::pin::Pin;
 use std::process::Command;
@@ -37,22 +37,28 @@ use wicketgate::rehearsal::{
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+mod renewals;
+mod validations;
+
 const NAMES: [&str; 4] = ["a.example", "b.example", "127.0.0.1", "::1"];
 
 /// Answers challenges as a gate does: the right bytes for the right host, else 404.
 #[derive(Clone, Default)]
-struct Answers(Arc<Mutex<HashMap<(String, String), String>>>);
+struct Answers {
+    expected: Arc<Mutex<HashMap<(String, String), String>>>,
+    clients: Arc<Mutex<BTreeSet<IpAddr>>>,
+}
 
 impl Answers {
     fn put(&self, host: &str, token: &str, answer: &str) {
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-        self.0.lock().unwrap().insert((host, token.to_owned()), answer.to_owned());
+        self.expected.lock().unwrap().insert((host, token.to_owned()), answer.to_owned());
     }
 
     fn reply(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         let host = request.headers()[HOST].to_str().unwrap().to_owned();
         let token = request.uri().path().strip_prefix("/.well-known/acme-challenge/").unwrap_or_default();
-        match self.0.lock().unwrap().get(&(host, token.to_owned())) {
+        match self.expected.lock().unwrap().get(&(host, token.to_owned())) {
             Some(answer) => Response::new(Full::from(answer.clone())),
             None => {
                 let mut response = Response::new(Full::from("nothing here"));
@@ -62,12 +68,22 @@ impl Answers {
         }
     }
 
+    /// Who has come.
+    fn clients(&self) -> BTreeSet<IpAddr> {
+        self.clients.lock().unwrap().clone()
+    }
+
+    fn forget_clients(&self) {
+        self.clients.lock().unwrap().clear();
+    }
+
     async fn serve(&self) -> SocketAddr {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let answers = self.clone();
         tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
+            while let Ok((stream, client)) = listener.accept().await {
+                answers.clients.lock().unwrap().insert(client.ip());
                 let answers = answers.clone();
                 let service = service_fn(move |request| {
                     let reply = answers.reply(&request);
