@@ -191,7 +191,8 @@ fn set(identifiers: &BTreeSet<&Identifier>) -> String {
         digest.update(identifier.to_string().as_bytes());
         digest.update(b"\n");
     }
-    digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    let nibbles = digest.finish().as_ref().iter().flat_map(|byte| [byte >> 4, byte & 15]).collect::<Vec<_>>();
+    nibbles.into_iter().map(|nibble| char::from(b"0123456789abcdef"[usize::from(nibble)])).collect()
 }
 
 /// What the CA counts a name under: its registered domain by the public suffix list, or itself where it is

@@ -6,7 +6,7 @@ use super::*;
 use crate::config::{Issuer, RateLimits};
 
 const HISTORIES: u64 = 1_000_000;
-const THREADS: u64 = 4;
+const THREADS: u64 = 2;
 
 /// SplitMix64: the same histories at every run.
 pub(super) struct Random(pub(super) u64);
@@ -78,7 +78,7 @@ fn history(seed: u64, limits: &Limits, name: &[Identifier]) -> (usize, usize) {
     let (mut begun, mut refused) = (0, 0);
     // Some are in a hurry, some are not.
     let pause = [1, MINUTE, 10 * MINUTE, 40 * MINUTE][random.below(4)];
-    for _ in 0..5 + random.below(5) {
+    for _ in 0..3 + random.below(5) {
         let later = now + i64::try_from(random.below(usize::try_from(pause).unwrap())).unwrap();
         now = longest(&open, later).max(now);
         let forced = random.one_in(3);
@@ -146,7 +146,7 @@ fn a_million_histories_are_never_over_a_limit() {
     let sum = |of: fn(&(u64, usize, usize)) -> u64| totals.iter().map(of).sum::<u64>();
     assert_eq!(sum(|t| t.0), 1_000_000);
     // Both happen often enough to mean something.
-    assert!(sum(|t| t.1 as u64) > HISTORIES && sum(|t| t.2 as u64) > HISTORIES);
+    assert!(sum(|t| t.1 as u64) > HISTORIES && sum(|t| t.2 as u64) > HISTORIES / 3);
 }
 
 #[test]

@@ -91,6 +91,8 @@ impl Limits {
     /// `period / reserve`: in any stretch as long as the period, `burst - reserve` can be taken at once
     /// and less than `reserve` more as they come back. So unattended attempts stay below the burst in
     /// every such stretch, wherever it starts: with 5 an hour, 3 and then 1 every half hour, 4 at most.
+    /// Forced attempts are counted in the CA's own bucket alone, of which the reserve must be left before
+    /// an unattended attempt is made.
     fn with_reserve(self) -> Self {
         let Some(failures) = self.failures.filter(|failures| failures.burst > 1) else { return self };
         let reserve = (failures.burst * 2 / 5).max(1);
