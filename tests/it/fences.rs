@@ -23,6 +23,8 @@ const COMPOSERS: &[&str] = &["cli", "daemon", "lib", "main"];
 const PURE: &[&str] = &[
     "gate/reply.rs",
     "front/headers.rs",
+    "notify/expiry.rs",
+    "notify/queue.rs",
     "renewal/explanation.rs",
     "renewal/names.rs",
     "renewal/postponement.rs",
@@ -36,8 +38,6 @@ const PURE: &[&str] = &[
     "renewal/schedule/reason.rs",
     "renewal/schedule/window.rs",
 ];
-const PURE: &[&str] =
-    &["gate/reply.rs", "front/headers.rs", "renewal/schedule.rs", "notify/queue.rs", "notify/expiry.rs"];
 
 fn source(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(path)
