@@ -3,10 +3,12 @@
 //!
 //! # The three data paths
 //! 1. **A request on port 80**: [`net`] listens → [`gate`] → [`gate::reply`] (pure) → bytes.
-//! 2. **A certificate, from due to served**: [`renewal`] sleeps until the schedule (pure) says so →
-//!    the gate listens → [`acme`] puts its tokens into the [`challenge`] table under a guard; the CA
-//!    comes by path 1 → [`certificate::Certificate::new`] proves the answer → [`store`] saves →
-//!    [`front::resolver`] installs → [`deploy`] reloads.
+//! 2. **A certificate, from due to served**: [`renewal`] sleeps until [`renewal::schedule`] (pure) says
+//!    so → [`renewal::ledger`] (pure) allows it → the gate listens → [`preflight`] finds nothing that
+//!    would fail → the ledger is charged and saved → [`acme`] puts its tokens into the [`challenge`] table
+//!    under a guard; the CA comes by path 1 → [`certificate::Certificate::new`] proves the answer →
+//!    [`store`] saves → [`front::resolver`] installs → [`deploy`] reloads → [`notify`] tells → the next
+//!    moment is fixed.
 //! 3. **A TLS connection**: [`net`] listens → handshake within a deadline → [`front::resolver`] by SNI
 //!    → HTTP/1.1 or HTTP/2 by ALPN → [`front::headers`] (pure) → `front::upstream` → back.
 //!

@@ -16,7 +16,7 @@ pub(super) struct RehearseArguments {
     /// CA in this program
     #[arg(long)]
     staging: bool,
-    /// Print each event as a line of JSON
+    /// Print each event as a line of JSON, as `renew --json` does
     #[arg(long)]
     json: bool,
 }

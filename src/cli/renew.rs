@@ -16,10 +16,11 @@ pub(super) struct RenewArguments {
     /// CA's limits in reserve
     #[arg(long)]
     force: bool,
-    /// Ask the CA even where the preflight finds what would fail
+    /// Ask the CA even where the preflight finds what would fail; at once together with --force
     #[arg(long)]
     skip_preflight: bool,
-    /// Print each event as a line of JSON
+    /// Print each event as a line of JSON: an object with `certificate` and `what`, which has one key; the
+    /// README has them all
     #[arg(long)]
     json: bool,
 }

@@ -16,7 +16,8 @@ use crate::words::rough;
 
 #[derive(Args, Debug)]
 pub(super) struct StatusArguments {
-    /// Print JSON
+    /// Print JSON: an object with `pid`, `version`, `since` and `digest` of the daemon (null where none
+    /// runs) and `certificates`; the README has their fields. The exit code is 0 whatever it shows
     #[arg(long)]
     json: bool,
 }
