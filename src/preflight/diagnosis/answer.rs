@@ -180,7 +180,7 @@ fn of_body(
         };
     }
     let token = expected.split(|b| *b == b'.').next().unwrap_or_default();
-    if body.strip_prefix(token).is_some_and(|rest| is_thumbprint(rest)) {
+    if body.strip_prefix(token).is_some_and(is_thumbprint) {
         return make(
             Cause::OtherClient,
             "another ACME client answers every challenge with its own account's key",
