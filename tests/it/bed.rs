@@ -3,7 +3,7 @@
 pub(crate) mod caddy;
 pub(crate) mod client;
 pub(crate) mod fickle;
-pub(crate) mod name_server;
+pub(crate) mod nameserver;
 pub(crate) mod namespace;
 pub(crate) mod neighbours;
 pub(crate) mod nginx;
@@ -14,6 +14,7 @@ pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod upstream;
 pub(crate) mod wicketgate;
+pub(crate) mod zone;
 
 use std::cell::RefCell;
 use std::fs;

@@ -20,7 +20,21 @@ const LEVELS: &[&[&str]] = &[
 const COMPOSERS: &[&str] = &["cli", "daemon", "lib", "main"];
 
 /// Files that decide and do nothing else.
-const PURE: &[&str] = &["gate/reply.rs", "front/headers.rs", "renewal/explanation.rs", "renewal/schedule.rs"];
+const PURE: &[&str] = &[
+    "gate/reply.rs",
+    "front/headers.rs",
+    "renewal/explanation.rs",
+    "renewal/schedule.rs",
+    "preflight/diagnosis.rs",
+    "preflight/diagnosis/across.rs",
+    "preflight/diagnosis/address.rs",
+    "preflight/diagnosis/answer.rs",
+    "preflight/diagnosis/name.rs",
+    "preflight/diagnosis/server.rs",
+    "preflight/probe/redirect.rs",
+    "preflight/sighting.rs",
+    "preflight/summary.rs",
+];
 
 fn source(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(path)

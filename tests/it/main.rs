@@ -18,6 +18,7 @@ mod gate;
 mod nginx;
 mod pebble;
 mod preflight;
+mod preflight_dns;
 mod readme;
 mod rehearsal;
 mod renew;

@@ -59,12 +59,12 @@ impl Question {
 
     /// The answer in these bytes, if they are one to this question.
     pub(super) fn answer(&self, id: u16, bytes: &[u8]) -> Result<Message, Misfit> {
+        if !bytes.starts_with(&id.to_be_bytes()) {
+            return Err(Misfit::OtherId);
+        }
         // Looked at before anything is decoded: the decoder makes room for as many questions as a header
         // claims to have.
         let Some(header) = bytes.first_chunk::<HEADER>() else { return Err(Misfit::Garbled) };
-        if header[..2] != id.to_be_bytes() {
-            return Err(Misfit::OtherId);
-        }
         if u16::from_be_bytes([header[4], header[5]]) > 1 {
             return Err(Misfit::OtherQuestion);
         }
@@ -222,7 +222,8 @@ mod tests {
         puzzled.metadata.response_code = ResponseCode::FormErr;
         assert!(fits(&puzzled).is_ok());
         assert_eq!(question().answer(7, &question().bytes(7, true)), Err(Misfit::Garbled), "a question");
-        assert_eq!(question().answer(7, b""), Err(Misfit::Garbled));
+        assert_eq!(question().answer(7, b""), Err(Misfit::OtherId));
+        assert_eq!(question().answer(7, b"\0\x07"), Err(Misfit::Garbled));
         let cut = &echo(7).to_vec().unwrap()[..20];
         assert_eq!(question().answer(7, cut), Err(Misfit::Garbled));
     }

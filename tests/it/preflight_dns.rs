@@ -1,0 +1,531 @@
+//! The preflight's resolver among name servers that fail, lie and fall silent.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hickory_resolver::proto::op::{Message, ResponseCode};
+use hickory_resolver::proto::rr::RecordType;
+use hickory_resolver::proto::rr::rdata::opt::EdnsOption;
+use wicketgate::hostname::Hostname;
+use wicketgate::preflight::caa::{self, Question, Verdict};
+use wicketgate::preflight::dns::Resolver;
+use wicketgate::preflight::evidence::{CaaRecord, Dns, DnsFailure, Records};
+
+use crate::bed::nameserver::{
+    Asked, NameServer, a, aaaa, authoritative, caa, cname, code, framed, name, ns, one, referral, soa, with,
+};
+use crate::bed::process::{Process, run};
+use crate::bed::{Bed, namespace::Namespace, needs, until};
+
+const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
+/// Where the zone's own server is.
+const ZONE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+/// Where another zone's own server is.
+const LOWER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
+const SHOWN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
+
+async fn look_at(servers: &[SocketAddr], authorities: u16, name: &str) -> Dns {
+    let resolver = Resolver::new(servers).unwrap().with_authorities_at(authorities);
+    resolver.look(&name.parse().unwrap()).await
+}
+
+async fn look(servers: &[&NameServer], name: &str) -> Dns {
+    let servers: Vec<SocketAddr> = servers.iter().map(|server| server.address()).collect();
+    look_at(&servers, servers[0].port(), name).await
+}
+
+fn hostname(text: &str) -> Hostname {
+    Hostname::parse_any(text).unwrap()
+}
+
+fn nxdomain(empty: Message) -> Message {
+    code(empty, ResponseCode::NXDomain)
+}
+
+fn servfail(empty: Message) -> Message {
+    code(empty, ResponseCode::ServFail)
+}
+
+#[track_caller]
+fn unusable<T: std::fmt::Debug>(records: &Records<T>, words: &str) {
+    match records {
+        Records::Failed(DnsFailure::Unusable(why)) => assert!(why.contains(words), "{why}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn failed<T>(failure: DnsFailure) -> Records<T> {
+    Records::Failed(failure)
+}
+
+#[tokio::test]
+async fn addresses_and_the_nearest_caa_records() {
+    let bed = Bed::new();
+    let server = NameServer::saying(bed.port(), |asked, empty| match (asked.name.as_str(), asked.kind) {
+        ("www.shop.test.example", RecordType::A) => {
+            let owner = "www.shop.test.example";
+            with(empty, [a(owner, SHOWN), a("other.example", HERE), a(owner, SHOWN), a(owner, ZONE)])
+        }
+        ("www.shop.test.example", RecordType::AAAA) => {
+            with(empty, [aaaa("www.shop.test.example", "2001:db8::7")])
+        }
+        ("test.example", RecordType::CAA) => {
+            let owner = "test.example";
+            with(empty, [caa(owner, "ISSUE", b"ca.example"), caa(owner, "iodef", b"mailto:\x1b[2J\xff")])
+        }
+        ("example", RecordType::CAA) => with(empty, [caa("example", "issue", b";")]),
+        _ => empty,
+    });
+    let seen = look(&[&server], "www.shop.test.example").await;
+    let record = |tag: &str, value: &str| CaaRecord { critical: false, tag: tag.into(), value: value.into() };
+    let expected = Dns {
+        a: Records::Found(vec![SHOWN, ZONE]),
+        aaaa: Records::Found(vec!["2001:db8::7".parse().unwrap()]),
+        caa: Records::Found(vec![record("issue", "ca.example"), record("iodef", "mailto:\u{1b}[2J\u{fffd}")]),
+        caa_at: Some(hostname("test.example")),
+        in_hosts_file: false,
+    };
+    assert_eq!(seen, expected);
+    let asked = server.asked();
+    let plain = |asked: &Asked| asked.recursive && asked.edns && !asked.unchecked && !asked.tcp;
+    assert!(asked.iter().all(plain), "{asked:?}");
+    assert!(asked.iter().all(|asked| asked.name.ends_with("example")), "no search domain: {asked:?}");
+}
+
+#[tokio::test]
+async fn nothing_at_all_is_nothing() {
+    let bed = Bed::new();
+    let server = NameServer::saying(bed.port(), |asked, empty| match asked.kind {
+        RecordType::A => with(empty, [a("www.test.example", SHOWN)]),
+        _ => empty,
+    });
+    let seen = look(&[&server], "www.test.example").await;
+    assert_eq!(seen.aaaa, Records::Empty { confirmed: false });
+    assert_eq!((seen.caa, seen.caa_at), (Records::Empty { confirmed: false }, None));
+    assert!(!server.asked().iter().any(|asked| asked.kind == RecordType::NS), "nothing to confirm");
+}
+
+#[tokio::test]
+async fn a_long_answer_comes_over_tcp() {
+    let bed = Bed::new();
+    let values: Vec<String> = (0..1400).map(|i| format!("{i}.ca.example; padding=0123456789")).collect();
+    let records: Vec<_> = values.iter().map(|v| caa("www.test.example", "issue", v.as_bytes())).collect();
+    let server = NameServer::start(HERE, bed.port(), move |asked, mut empty| {
+        if asked.kind != RecordType::CAA {
+            return one(&empty);
+        }
+        if asked.tcp {
+            return framed(&with(empty, records.clone()));
+        }
+        empty.metadata.truncation = true;
+        one(&empty)
+    });
+    let seen = look(&[&server], "www.test.example").await;
+    let Records::Found(found) = seen.caa else { panic!("{:?}", seen.caa) };
+    assert_eq!(found.into_iter().map(|record| record.value).collect::<Vec<_>>(), values);
+}
+
+#[tokio::test]
+async fn tcp_that_fails_is_told() {
+    let bed = Bed::new();
+    let server = NameServer::start(HERE, bed.port(), |asked, mut empty| match (asked.tcp, asked.kind) {
+        (false, _) => {
+            empty.metadata.truncation = true;
+            one(&empty)
+        }
+        (true, RecordType::A) => vec![vec![0xff, 0xff], vec![0; 100]],
+        (true, RecordType::AAAA) => vec![vec![0, 3], vec![1, 2, 3]],
+        (true, _) => Vec::new(),
+    });
+    let seen = look(&[&server], "www.test.example").await;
+    unusable(&seen.a, "over TCP: the connection ends within the answer");
+    unusable(&seen.aaaa, "over TCP: it sends an answer that is no DNS message");
+    unusable(&seen.caa, "over TCP: the connection ends within the answer");
+}
+
+#[tokio::test]
+async fn nonsense_is_no_answer() {
+    let bed = Bed::new();
+    let server = NameServer::start(HERE, bed.port(), |asked, mut empty| match asked.kind {
+        RecordType::A => {
+            empty.queries[0].name = name("www.other.example");
+            one(&with(empty, [a("www.other.example", SHOWN)]))
+        }
+        RecordType::AAAA => {
+            let mut garbage = empty.metadata.id.to_be_bytes().to_vec();
+            garbage.extend([0x80, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xc0, 0x0c, 0xc0, 0x0c]);
+            vec![garbage]
+        }
+        _ => {
+            let mut claims = empty.metadata.id.to_be_bytes().to_vec();
+            claims.extend([0x80, 0, 0xff, 0xff, 0, 0, 0, 0, 0, 0]);
+            vec![claims]
+        }
+    });
+    let seen = look(&[&server], "www.test.example").await;
+    unusable(&seen.a, "sends an answer to another question");
+    unusable(&seen.aaaa, "sends an answer that is no DNS message");
+    unusable(&seen.caa, "sends an answer to another question");
+}
+
+#[tokio::test]
+async fn a_guessed_answer_does_not_keep_the_true_one_out() {
+    let bed = Bed::new();
+    let server = NameServer::start(HERE, bed.port(), |asked, empty| {
+        if asked.kind != RecordType::A {
+            return one(&empty);
+        }
+        let mut guess = with(empty.clone(), [a("www.test.example", HERE)]);
+        guess.metadata.id = guess.metadata.id.wrapping_add(1);
+        let truth = with(empty, [a("www.test.example", SHOWN)]);
+        [one(&guess), vec![vec![], vec![0; 3]], one(&truth)].concat()
+    });
+    assert_eq!(look(&[&server], "www.test.example").await.a, Records::Found(vec![SHOWN]));
+}
+
+#[tokio::test]
+async fn silence_ends() {
+    let bed = Bed::new();
+    let server = NameServer::start(HERE, bed.port(), |asked, mut empty| {
+        empty.metadata.id = empty.metadata.id.wrapping_add(1);
+        if asked.kind == RecordType::AAAA { one(&empty) } else { Vec::new() }
+    });
+    let seen = look(&[&server], "www.test.example").await;
+    assert_eq!(seen.a, failed(DnsFailure::Silent));
+    unusable(&seen.aaaa, "sends an answer with the wrong number");
+    assert_eq!(seen.caa, failed(DnsFailure::Silent));
+    let asked = server.asked();
+    assert_eq!(asked.iter().filter(|asked| asked.kind == RecordType::A).count(), 2, "{asked:?}");
+}
+
+#[tokio::test]
+async fn another_server_answers_where_one_does_not() {
+    let bed = Bed::new();
+    let port = bed.port();
+    let silent = NameServer::start(HERE, port, |_, _| Vec::new());
+    let refusing = NameServer::start(ZONE, port, |_, empty| one(&code(empty, ResponseCode::Refused)));
+    let third = NameServer::start(LOWER, port, |asked, empty| match asked.kind {
+        RecordType::A => one(&with(empty, [a("www.test.example", SHOWN)])),
+        _ => one(&empty),
+    });
+    let seen = look(&[&silent, &refusing, &third], "www.test.example").await;
+    assert_eq!(seen.a, Records::Found(vec![SHOWN]));
+    assert_eq!(look(&[&refusing], "www.test.example").await.a, failed(DnsFailure::Refused));
+}
+
+#[tokio::test]
+async fn where_nobody_listens_it_says_so() {
+    let bed = Bed::new();
+    let address = SocketAddr::from((HERE, bed.port()));
+    let seen = look_at(&[address], address.port(), "www.test.example").await;
+    unusable(&seen.a, &format!("{address}: connection refused"));
+}
+
+#[tokio::test]
+async fn a_server_without_extensions_is_asked_without() {
+    let bed = Bed::new();
+    let server = NameServer::saying(bed.port(), |asked, mut empty| match (asked.edns, asked.kind) {
+        (true, _) => {
+            empty.edns = None;
+            empty.queries.clear();
+            code(empty, ResponseCode::FormErr)
+        }
+        (false, RecordType::A) => with(empty, [a("www.test.example", SHOWN)]),
+        (false, RecordType::AAAA) => code(empty, ResponseCode::NotImp),
+        (false, _) => empty,
+    });
+    let seen = look(&[&server], "www.test.example").await;
+    assert_eq!(seen.a, Records::Found(vec![SHOWN]));
+    unusable(&seen.aaaa, "NOTIMP");
+}
+
+#[tokio::test]
+async fn a_failed_check_of_signatures_is_told_from_a_failing_server() {
+    let bed = Bed::new();
+    let times = AtomicUsize::new(0);
+    let server = NameServer::saying(bed.port(), move |asked, mut empty| {
+        if let Some(edns) = empty.edns.as_mut() {
+            let text = b"\0\x07www.test.example \x1b[31mhas expired";
+            edns.options_mut().insert(EdnsOption::Unknown(15, text.to_vec()));
+        }
+        match (asked.kind, asked.unchecked) {
+            (RecordType::A, true) => with(empty, [a("www.test.example", SHOWN)]),
+            // It fails the first time only.
+            (RecordType::AAAA, false) if times.fetch_add(1, Ordering::SeqCst) > 0 => {
+                with(empty, [aaaa("www.test.example", "2001:db8::7")])
+            }
+            (RecordType::AAAA, true) => empty,
+            _ => servfail(empty),
+        }
+    });
+    let seen = look(&[&server], "www.test.example").await;
+    let says = || Some("signature expired: www.test.example  [31mhas expired".to_owned());
+    assert_eq!(seen.a, failed(DnsFailure::Bogus { says: says() }));
+    assert_eq!(seen.aaaa, Records::Found(vec!["2001:db8::7".parse::<Ipv6Addr>().unwrap()]));
+    assert_eq!(seen.caa, failed(DnsFailure::ServFail { confirmed: false, says: says() }));
+}
+
+#[tokio::test]
+async fn a_failure_above_the_records_found_does_not_count() {
+    let bed = Bed::new();
+    let server = NameServer::saying(bed.port(), |asked, empty| match (asked.name.as_str(), asked.kind) {
+        ("www.test.example", RecordType::CAA) => with(
+            empty,
+            [cname("www.test.example", "cdn.example"), caa("cdn.example", "issue", b"ca.example")],
+        ),
+        (_, RecordType::CAA) => servfail(empty),
+        _ => empty,
+    });
+    let seen = look(&[&server], "www.test.example").await;
+    assert!(matches!(seen.caa, Records::Found(_)), "{:?}", seen.caa);
+    assert_eq!(seen.caa_at, Some(hostname("www.test.example")));
+    let below = look(&[&server], "x.www.test.example").await;
+    assert!(matches!(below.caa, Records::Failed(_)), "the name itself fails: {:?}", below.caa);
+}
+
+#[tokio::test]
+async fn aliases_are_followed_and_end() {
+    let bed = Bed::new();
+    let server = NameServer::saying(bed.port(), |asked, empty| {
+        let number = |prefix: &str| asked.name.strip_prefix(prefix)?.split('.').next()?.parse::<u32>().ok();
+        match (asked.name.as_str(), asked.kind) {
+            (_, RecordType::CAA) => empty,
+            ("www.test.example", _) => with(empty, [cname("www.test.example", "cdn.example")]),
+            ("cdn.example", RecordType::A) => with(empty, [a("cdn.example", SHOWN)]),
+            ("cdn.example", _) => nxdomain(empty),
+            ("one.example", _) => with(empty, [cname("one.example", "two.example")]),
+            ("two.example", _) => with(empty, [cname("two.example", "one.example")]),
+            _ => match number("n") {
+                Some(n) => with(empty, [cname(&asked.name, &format!("n{}.example", n + 1))]),
+                None => empty,
+            },
+        }
+    });
+    let seen = look(&[&server], "www.test.example").await;
+    assert_eq!(seen.a, Records::Found(vec![SHOWN]));
+    assert_eq!(seen.aaaa, Records::NoName { confirmed: false });
+    unusable(&look(&[&server], "one.example").await.a, "the CNAME records go in a circle: one.example.");
+    unusable(&look(&[&server], "n0.example").await.a, "more than 10 CNAME records in a row");
+}
+
+#[tokio::test]
+async fn a_server_of_zones_is_no_resolver() {
+    let bed = Bed::new();
+    let server = NameServer::saying(bed.port(), |_, empty| referral(empty, "example", "ns.example", LOWER));
+    let seen = look(&[&server], "www.test.example").await;
+    unusable(&seen.a, "the name server does not resolve names for this machine");
+}
+
+/// A resolver that has heard no good of `www.test.example`, and knows who serves `test.example`.
+fn resolver_of_a_zone(port: u16, absence: fn(Message) -> Message) -> NameServer {
+    NameServer::saying(port, move |asked, empty| match (asked.name.as_str(), asked.kind) {
+        ("test.example", RecordType::NS) => with(empty, [ns("test.example", "ns.test.example")]),
+        ("ns.test.example", RecordType::A) => with(empty, [a("ns.test.example", ZONE)]),
+        ("test.example", _) | ("ns.test.example", _) | ("example", _) => empty,
+        _ => absence(empty),
+    })
+}
+
+#[tokio::test]
+async fn the_zones_own_server_confirms() {
+    let bed = Bed::new();
+    let port = bed.port();
+    type Absence = fn(Message) -> Message;
+    let no_name = |confirmed| Records::NoName { confirmed };
+    let no_data = |confirmed| Records::Empty { confirmed };
+    let fails = |confirmed| failed(DnsFailure::ServFail { confirmed, says: None });
+    let cases: [(&str, Absence, Absence, Records<Ipv4Addr>); 15] = [
+        ("says so", nxdomain, |m| authoritative(nxdomain(m)), no_name(true)),
+        ("says so, with its start", |m| m, starting, no_data(true)),
+        ("is not the zone's", nxdomain, nxdomain, no_name(false)),
+        ("knows the name", nxdomain, authoritative, no_name(false)),
+        (
+            "has the record",
+            nxdomain,
+            |m| authoritative(with(m, [a("www.test.example", SHOWN)])),
+            no_name(false),
+        ),
+        ("has no such name", |m| m, |m| authoritative(nxdomain(m)), no_data(false)),
+        ("speaks for another zone", nxdomain, elsewhere, no_name(false)),
+        ("refers and claims", nxdomain, |m| authoritative(down(m)), no_name(false)),
+        (
+            "refers to itself",
+            nxdomain,
+            |m| referral(m, "test.example", "ns.test.example", ZONE),
+            no_name(false),
+        ),
+        ("refers up", nxdomain, |m| referral(m, "example", "ns.test.example", ZONE), no_name(false)),
+        ("refers down for ever", nxdomain, down, no_name(false)),
+        ("fails too", servfail, servfail, fails(true)),
+        ("refuses", servfail, |m| code(m, ResponseCode::Refused), fails(true)),
+        ("is well", servfail, authoritative, fails(false)),
+        ("is a resolver that fails", servfail, resolving, fails(false)),
+    ];
+    for (what, heard, said, expected) in cases {
+        let resolver = resolver_of_a_zone(port, heard);
+        let zone = NameServer::start(ZONE, port, move |_, empty| one(&said(empty)));
+        let seen = look(&[&resolver], "www.test.example").await;
+        assert_eq!(seen.a, expected, "the zone's server {what}");
+        let asked = zone.asked();
+        assert!(!asked.is_empty() && asked.iter().all(|asked| !asked.recursive), "{what}: {asked:?}");
+        assert!(asked.len() <= 30, "{what}: {} questions", asked.len());
+    }
+}
+
+fn starting(mut message: Message) -> Message {
+    message.authorities.push(soa("test.example"));
+    authoritative(message)
+}
+
+fn elsewhere(mut message: Message) -> Message {
+    message.authorities.push(soa("other.example"));
+    authoritative(nxdomain(message))
+}
+
+fn down(message: Message) -> Message {
+    referral(message, "www.test.example", "ns.test.example", ZONE)
+}
+
+fn resolving(mut message: Message) -> Message {
+    message.metadata.recursion_available = true;
+    servfail(message)
+}
+
+#[tokio::test]
+async fn a_lie_or_silence_confirms_nothing() {
+    let bed = Bed::new();
+    let port = bed.port();
+    let resolver = resolver_of_a_zone(port, nxdomain);
+    let zone = NameServer::start(ZONE, port, |asked, mut empty| {
+        if asked.kind == RecordType::A {
+            return Vec::new();
+        }
+        empty.queries[0].name = name("other.example");
+        one(&authoritative(nxdomain(empty)))
+    });
+    let seen = look(&[&resolver], "www.test.example").await;
+    assert_eq!(seen.a, Records::NoName { confirmed: false });
+    assert_eq!(seen.aaaa, Records::NoName { confirmed: false });
+    assert!(!zone.asked().is_empty());
+}
+
+#[tokio::test]
+async fn a_resolver_that_is_the_zones_server_confirms_itself() {
+    let bed = Bed::new();
+    let server = NameServer::saying(bed.port(), |asked, empty| match asked.kind {
+        RecordType::CAA => empty,
+        _ => authoritative(nxdomain(empty)),
+    });
+    let seen = look(&[&server], "www.test.example").await;
+    assert_eq!(seen.a, Records::NoName { confirmed: true });
+    assert!(!server.asked().iter().any(|asked| asked.kind == RecordType::NS), "nobody else is asked");
+}
+
+#[tokio::test]
+async fn a_delegation_is_followed_to_servers_that_fail() {
+    let bed = Bed::new();
+    let port = bed.port();
+    let resolver = resolver_of_a_zone(port, servfail);
+    let _zone = NameServer::start(ZONE, port, |_, empty| {
+        one(&referral(empty, "www.test.example", "ns.www.test.example", LOWER))
+    });
+    let lower = NameServer::start(LOWER, port, |_, empty| one(&code(empty, ResponseCode::Refused)));
+    let seen = look(&[&resolver], "www.test.example").await;
+    assert_eq!(seen.caa, failed(DnsFailure::ServFail { confirmed: true, says: None }));
+    assert!(!lower.asked().is_empty());
+}
+
+/// What another implementation answers, as a second opinion on the wire format.
+#[tokio::test]
+async fn pebbles_name_server() {
+    needs!("pebble-challtestsrv", "curl");
+    let bed = Bed::new();
+    let (port, management) = (bed.port(), bed.port());
+    let _server = Process::start(
+        "pebble-challtestsrv",
+        Command::new("pebble-challtestsrv")
+            .args(["-http01", "", "-https01", "", "-tlsalpn01", "", "-defaultIPv6", ""])
+            .args(["-defaultIPv4", "192.0.2.7"])
+            .args(["-dns01", &format!("127.0.0.1:{port}")])
+            .args(["-management", &format!("127.0.0.1:{management}")]),
+    );
+    let set = |path: &str, body: serde_json::Value| {
+        until("the management interface obeys", || {
+            let ran = run(Command::new("curl")
+                .args(["--silent", "--fail", "--noproxy", "*", "--data", &body.to_string()])
+                .arg(format!("http://127.0.0.1:{management}/{path}")));
+            (ran.code == Some(0)).then_some(())
+        });
+    };
+    set(
+        "add-caa",
+        serde_json::json!({"host": "test.example.", "policies": [{"tag": "issue", "value": "ca.example"}]}),
+    );
+    set("add-aaaa", serde_json::json!({"host": "six.test.example.", "addresses": ["2001:db8::6"]}));
+    set("set-cname", serde_json::json!({"host": "alias.test.example.", "target": "six.test.example."}));
+    set("set-servfail", serde_json::json!({"host": "fails.test.example."}));
+    let server = [SocketAddr::from((HERE, port))];
+    until("the name server answers", || {
+        let socket = UdpSocket::bind((HERE, 0)).ok()?;
+        socket.set_read_timeout(Some(std::time::Duration::from_millis(200))).ok()?;
+        let ping = b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x01a\x07example\0\0\x01\0\x01";
+        socket.send_to(ping, server[0]).ok()?;
+        socket.recv(&mut [0; 512]).ok()
+    });
+
+    let plain = look_at(&server, port, "www.test.example").await;
+    assert_eq!(plain.a, Records::Found(vec![SHOWN]));
+    assert!(matches!(plain.aaaa, Records::Empty { .. }), "{plain:?}");
+    assert_eq!(plain.caa_at, Some(hostname("test.example")));
+    let Records::Found(records) = &plain.caa else { panic!("{plain:?}") };
+    let verdict = |identity: &str| {
+        let identities = [identity.to_owned()];
+        let question =
+            Question { identities: &identities, account_uri: None, method: "http-01", wildcard: false };
+        caa::decide(records, &question)
+    };
+    assert_eq!(verdict("ca.example"), Verdict::Allowed);
+    assert!(matches!(verdict("other.example"), Verdict::Forbidden { .. }));
+
+    let six = Records::Found(vec!["2001:db8::6".parse().unwrap()]);
+    assert_eq!(look_at(&server, port, "six.test.example").await.aaaa, six);
+    assert_eq!(look_at(&server, port, "alias.test.example").await.aaaa, six);
+    let fails = look_at(&server, port, "fails.test.example").await;
+    assert!(matches!(fails.a, Records::Failed(DnsFailure::ServFail { .. })), "{fails:?}");
+    assert!(matches!(fails.caa, Records::Failed(DnsFailure::ServFail { .. })), "{fails:?}");
+}
+
+/// Port 53, the files of the system, and a network that leads nowhere.
+#[test]
+fn in_a_network_of_its_own() {
+    needs!("namespaces", "ip", "nsenter");
+    let bed = Bed::new();
+    let inside = Namespace::start(&bed, &["hosts.test.example"]);
+    let conf = bed.write("resolv.conf", "search wrong.example\nnameserver 127.0.0.1\n");
+    inside.sh(&format!("mount --bind {} /etc/resolv.conf", conf.display())).expect_code(0);
+    let mut command = inside.command(std::env::current_exe().unwrap());
+    command.args(["--ignored", "--exact", "preflight_dns::inside"]);
+    let ran = run(&mut command).expect_code(0);
+    assert!(ran.stdout.contains("1 passed"), "{}", ran.stdout);
+}
+
+#[tokio::test]
+#[ignore = "in_a_network_of_its_own runs it where port 53 is free"]
+async fn inside() {
+    const PORT: u16 = 53;
+    let resolver = resolver_of_a_zone(PORT, nxdomain);
+    let zone = NameServer::start(ZONE, PORT, |_, empty| one(&authoritative(nxdomain(empty))));
+    let system = Resolver::new(&[]).unwrap();
+    let seen = system.look(&hostname("hosts.test.example")).await;
+    assert_eq!(seen.a, Records::NoName { confirmed: true }, "the hosts file is no answer");
+    assert!(seen.in_hosts_file);
+    assert!(!zone.asked().is_empty());
+    assert!(resolver.asked().iter().all(|asked| !asked.name.contains("wrong")), "{:?}", resolver.asked());
+    assert!(!system.look(&hostname("www.test.example")).await.in_hosts_file);
+
+    let nowhere = Resolver::new(&["192.0.2.1:53".parse().unwrap(), "[2001:db8::1]:53".parse().unwrap()]);
+    let seen = nowhere.unwrap().look(&hostname("www.test.example")).await;
+    unusable(&seen.a, "network unreachable");
+    unusable(&seen.caa, "network unreachable");
+}
