@@ -17,6 +17,7 @@ pub(crate) mod process;
 pub(crate) mod upstream;
 pub(crate) mod webhook;
 pub(crate) mod wicketgate;
+pub(crate) mod zone;
 
 use std::cell::RefCell;
 use std::fs;
