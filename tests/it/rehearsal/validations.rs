@@ -23,7 +23,7 @@ async fn every_vantage_point_asks_from_an_address_of_its_own() {
         |count, failing| Faults { vantage_points: VantagePoints { count, failing }, ..Faults::default() };
     bench.ca.set_faults(points(5, 0));
     assert!(prove(&bench, "a.example").await.is_none());
-    let from = |last: u8| std::net::IpAddr::from([127, 0, 0, last]);
+    let from = |last: u8| IpAddr::from([127, 0, 0, last]);
     assert_eq!(bench.answers.clients(), BTreeSet::from([2, 3, 4, 5, 6].map(from)));
 
     bench.answers.forget_clients();
