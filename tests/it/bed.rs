@@ -4,7 +4,6 @@ pub(crate) mod caddy;
 pub(crate) mod client;
 pub(crate) mod fickle;
 pub(crate) mod mail_server;
-pub(crate) mod name_server;
 pub(crate) mod nameserver;
 pub(crate) mod namespace;
 pub(crate) mod neighbours;
