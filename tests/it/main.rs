@@ -19,6 +19,7 @@ mod pebble;
 mod readme;
 mod rehearsal;
 mod renew;
+mod schedule;
 mod store;
 mod through_proxy;
 mod unattended;
