@@ -4,9 +4,9 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hickory_resolver::proto::op::{Message, ResponseCode};
-use hickory_resolver::proto::rr::RecordType;
-use hickory_resolver::proto::rr::rdata::opt::EdnsOption;
+use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::RecordType;
+use hickory_proto::rr::rdata::opt::EdnsOption;
 use wicketgate::hostname::Hostname;
 use wicketgate::preflight::caa::{self, Question, Verdict};
 use wicketgate::preflight::dns::Resolver;

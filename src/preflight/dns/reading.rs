@@ -3,8 +3,8 @@
 
 use std::net::IpAddr;
 
-use hickory_resolver::proto::op::{Message, ResponseCode};
-use hickory_resolver::proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
 /// Aliases followed for one question; resolvers stop at 8 to 16.
 const ALIASES: usize = 10;
@@ -181,8 +181,8 @@ pub(super) fn in_words(code: ResponseCode) -> String {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use hickory_resolver::proto::op::OpCode;
-    use hickory_resolver::proto::rr::rdata::{A, CNAME, NS, SOA};
+    use hickory_proto::op::OpCode;
+    use hickory_proto::rr::rdata::{A, CNAME, NS, SOA};
 
     use super::*;
 
