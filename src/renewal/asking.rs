@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use super::explanation::{self, Seen};
 use super::issuer::IssuerError;
 use super::keeper::{Asked, Keeper};
-use super::ledger::{Ask, Happened, Limits, Scope};
+use super::ledger::{Ask, Charge, Happened, Limits, Scope};
 use super::lineages::stamp;
 use super::names::Chosen;
 use super::outlook::Outlook;
@@ -206,8 +206,19 @@ impl Keeper {
         let limits = Limits::of(issuer, &config.acme.limits);
         let ask = self.ask(name, issuer, &issuer_name, &chosen.with, asked, needs_account);
         let begun = self.ledger.borrow_mut().begin(&ask, &limits, clock::now());
-        let charge = begun.map_err(limited)?;
-        self.save_ledger().map_err(|e| Refusal::local(e.to_string()))?;
+        let worst = Happened {
+            asked: true,
+            ordered: true,
+            failed: chosen.with.clone(),
+            account_made: needs_account,
+            ..Happened::default()
+        };
+        let charged = Charged { keeper: self, charge: Some(begun.map_err(limited)?), worst };
+        if let Err(e) = self.save_ledger() {
+            // Nothing can be kept, so nothing is asked.
+            charged.settle(&Happened::default());
+            return Err(Refusal::local(e.to_string()));
+        }
 
         let mut happened = Happened::default();
         let result = self.order(issuer, name, request, chosen, needs_account, &mut happened, tell).await;
@@ -216,9 +227,9 @@ impl Keeper {
             Ok(_) => None,
             Err(e) => Some(self.refusal(issuer, e, outlook, now)),
         };
+        charged.settle(&happened);
         {
             let mut ledger = self.ledger.borrow_mut();
-            ledger.settle(charge, &happened, now);
             if let Err(AskError::Acme(e) | AskError::Issuer(IssuerError::Acme(e))) = &result
                 && let Verdict::RateLimited { until: Some(until), whole_issuer } = e.verdict()
             {
@@ -360,6 +371,32 @@ impl Keeper {
         let seen = Seen { preflight: outlook.sentences.as_ref(), vantage_points: expected };
         let text = explanation::sentence(acme, &seen);
         Refusal { text, kind, failures }
+    }
+}
+
+/// What an order may cost at the CA, until it has ended. One that is given up because the program is told
+/// to stop is booked as if every name had failed.
+struct Charged<'a> {
+    keeper: &'a Keeper,
+    charge: Option<Charge>,
+    worst: Happened,
+}
+
+impl Charged<'_> {
+    fn settle(mut self, happened: &Happened) {
+        if let Some(charge) = self.charge.take() {
+            self.keeper.ledger.borrow_mut().settle(charge, happened, clock::now());
+        }
+    }
+}
+
+impl Drop for Charged<'_> {
+    fn drop(&mut self) {
+        let Some(charge) = self.charge.take().filter(|_| !std::thread::panicking()) else { return };
+        self.keeper.ledger.borrow_mut().settle(charge, &self.worst, clock::now());
+        if let Err(error) = self.keeper.save_ledger() {
+            tracing::warn!("{error}");
+        }
     }
 }
 

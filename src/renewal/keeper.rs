@@ -100,6 +100,9 @@ impl Keeper {
         let (lineages, mut told) = Lineages::load(&config, Some(&store), true);
         let (ledger, sentence) = kept::ledger(Some(&store), clock::now(), true);
         told.extend(sentence);
+        if config.acme.issuer != Issuer::Embedded {
+            told.extend(store.permanence().ok().and_then(|p| p.warning(store.path())));
+        }
         let keeper = Self {
             config: RefCell::new(config),
             store,

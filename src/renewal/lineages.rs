@@ -32,6 +32,8 @@ pub(super) struct Lineage {
     pub(super) live: Option<(Version, Certificate)>,
     /// Spreads the moments of many installations and lineages: from 0 to 1, always the same for one.
     pub(super) jitter: f64,
+    /// The share of that by which a moment of our own choice is moved ahead.
+    spread: f64,
     /// Until when the ledger allows no order, and why.
     pub(super) limited: Option<(SystemTime, String)>,
 }
@@ -42,7 +44,7 @@ impl Lineages {
     /// the place of a damaged one.
     pub fn load(config: &Config, store: Option<&Store>, mend: bool) -> (Self, Vec<String>) {
         let mut told = Vec::new();
-        let installation = installation(config);
+        let (installation, spread) = (installation(config), spread(config.certificates.len()));
         let lineages = config.certificates.iter().map(|request| {
             let name = request.name.as_str();
             let (mut state, mut live) = (LineageState::default(), None);
@@ -60,7 +62,7 @@ impl Lineages {
             let issuers = config.acme.issuers().cloned().collect();
             (
                 name.to_owned(),
-                Lineage { request: request.clone(), issuers, state, live, jitter, limited: None },
+                Lineage { request: request.clone(), issuers, state, live, jitter, spread, limited: None },
             )
         });
         let lineages = Self(lineages.collect());
@@ -137,7 +139,7 @@ impl Lineage {
             unfit: unfit.as_deref(),
             window: self.window(),
             explanation: self.explanation(),
-            jitter: self.jitter,
+            jitter: self.jitter * self.spread,
             failures: attempts.failures,
             retry_at: attempts.retry_at.filter(|_| is_same_wish).map(SystemTime::from),
         };
@@ -371,6 +373,14 @@ impl Lineage {
             deploys: deploys.collect(),
         }
     }
+}
+
+/// One certificate is renewed within a hundredth of its lifetime of what everybody expects; many of them
+/// are kept apart further, or they would come together for years.
+fn spread(certificates: usize) -> f64 {
+    const MANY: f64 = 50.0;
+    const FEW: f64 = 0.2;
+    (f64::from(u32::try_from(certificates).unwrap_or(u32::MAX)) / MANY).clamp(FEW, 1.0)
 }
 
 /// What tells this installation from others, and stays.

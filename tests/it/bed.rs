@@ -4,7 +4,6 @@ pub(crate) mod caddy;
 pub(crate) mod client;
 pub(crate) mod fickle;
 pub(crate) mod mail_server;
-pub(crate) mod name_server;
 pub(crate) mod nameserver;
 pub(crate) mod namespace;
 pub(crate) mod neighbours;
@@ -17,6 +16,7 @@ pub(crate) mod process;
 pub(crate) mod upstream;
 pub(crate) mod webhook;
 pub(crate) mod wicketgate;
+pub(crate) mod zone;
 
 use std::cell::RefCell;
 use std::fs;

@@ -23,6 +23,7 @@ mod preflight_dns;
 mod readme;
 mod rehearsal;
 mod renew;
+mod schedule;
 mod store;
 mod through_proxy;
 mod unattended;

@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::bed::name_server::{Record, Zone};
 use crate::bed::neighbours::{Neighbours, OURS};
 use crate::bed::process::{Process, Ran, run_within};
 use crate::bed::wicketgate::{PROGRAM, clean};
+use crate::bed::zone::{Told, Zone};
 use crate::bed::{Bed, needs, oddities, until};
 
 use servers::Servers;
@@ -362,19 +362,19 @@ fn zone() -> Zone {
         for text in situation.records {
             let record = match *text {
                 "no such name" => continue,
-                "exists" => Record::Exists,
-                "hearsay" => Record::Hearsay,
-                "servfail" => Record::ServFail,
-                "bogus" => Record::Bogus([192, 0, 2, 26].into()),
+                "exists" => Told::Exists,
+                "hearsay" => Told::Hearsay,
+                "servfail" => Told::ServFail,
+                "bogus" => Told::Bogus([192, 0, 2, 26].into()),
                 text => match text.strip_prefix("issue ") {
-                    Some(value) => Record::Issue(value.to_owned()),
-                    None => Record::Address(text.parse::<IpAddr>().expect("an address")),
+                    Some(value) => Told::Issue(value.to_owned()),
+                    None => Told::Address(text.parse::<IpAddr>().expect("an address")),
                 },
             };
             add(situation.name, record);
         }
     }
-    add("home.example", Record::Address([192, 0, 2, 16].into()));
+    add("home.example", Told::Address([192, 0, 2, 16].into()));
     zone
 }
 

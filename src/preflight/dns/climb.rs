@@ -3,8 +3,8 @@
 
 use std::collections::VecDeque;
 
-use hickory_resolver::proto::rr::rdata::CAA;
-use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_proto::rr::rdata::CAA;
+use hickory_proto::rr::{Name, RData, RecordType};
 use tokio::time::Instant;
 
 use super::exchange::first;

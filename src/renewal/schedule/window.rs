@@ -64,7 +64,7 @@ impl Window {
 ///
 /// After an answer (`failures` is 0) that is when its Retry-After says, or a little later; between a
 /// minute and half a day, and never more than a tenth of the lifetime ahead. Failures in a row make it the
-/// pauses of [`retry_after`], within the same bounds. `random` (0 to 1) keeps installations apart.
+/// pauses of [`retry_after`](super::retry_after), within the same bounds. `random` (0 to 1) keeps installations apart.
 pub fn ask_again(
     asked_at: SystemTime,
     retry_after: Option<SystemTime>,

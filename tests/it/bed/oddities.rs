@@ -7,9 +7,9 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use super::name_server::{self, Record, Zone};
 use super::neighbours::{Neighbours, OURS};
 use super::process::Process;
+use super::zone::{self, Told, Zone};
 
 /// The variable that tells the started program to serve: the name server's address and its zone.
 const ZONE: &str = "WICKETGATE_TEST_ZONE";
@@ -54,7 +54,7 @@ const SERVED: [(&str, Oddity); 11] = [
 
 /// Starts all of them on the other machine, with a name server on port 53 of `address`.
 pub(crate) fn start(neighbours: &Neighbours, address: &str, zone: &Zone) -> Process {
-    let zone: String = zone.iter().map(|(name, record)| format!(";{name}={}", written(record))).collect();
+    let zone: String = zone.iter().map(|(name, told)| format!(";{name}={}", written(told))).collect();
     let mut command: Command = neighbours.theirs(std::env::current_exe().expect("a test program has a path"));
     command.args(["--exact", "bed::oddities::serve_for_another_test", "--ignored", "--nocapture"]);
     command.env(ZONE, format!("{address}:53{zone}"));
@@ -63,39 +63,40 @@ pub(crate) fn start(neighbours: &Neighbours, address: &str, zone: &Zone) -> Proc
     process
 }
 
-fn written(record: &Record) -> String {
-    match record {
-        Record::Address(address) => format!("address {address}"),
-        Record::Issue(value) => format!("issue {}", value.replace(';', "nobody")),
-        Record::Exists => "exists".to_owned(),
-        Record::ServFail => "servfail".to_owned(),
-        Record::Bogus(address) => format!("bogus {address}"),
-        Record::Hearsay => "hearsay".to_owned(),
+fn written(told: &Told) -> String {
+    match told {
+        Told::Address(address) => format!("address {address}"),
+        Told::Issue(value) => format!("issue {}", value.replace(';', "nobody")),
+        Told::Exists => "exists".to_owned(),
+        Told::ServFail => "servfail".to_owned(),
+        Told::Bogus(address) => format!("bogus {address}"),
+        Told::Hearsay => "hearsay".to_owned(),
     }
 }
 
-fn read(text: &str) -> Record {
+fn read(text: &str) -> Told {
     let (kind, value) = text.split_once(' ').unwrap_or((text, ""));
     match kind {
-        "address" => Record::Address(value.parse().expect("an address")),
-        "issue" => Record::Issue(value.replace("nobody", ";")),
-        "exists" => Record::Exists,
-        "servfail" => Record::ServFail,
-        "bogus" => Record::Bogus(value.parse().expect("an address")),
-        "hearsay" => Record::Hearsay,
+        "address" => Told::Address(value.parse().expect("an address")),
+        "issue" => Told::Issue(value.replace("nobody", ";")),
+        "exists" => Told::Exists,
+        "servfail" => Told::ServFail,
+        "bogus" => Told::Bogus(value.parse().expect("an address")),
+        "hearsay" => Told::Hearsay,
         other => panic!("`{other}` is no record"),
     }
 }
 
 #[test]
 #[ignore = "started by other tests, on another machine"]
+#[expect(clippy::print_stdout, reason = "the test that started it waits for the line")]
 fn serve_for_another_test() {
     let Ok(text) = std::env::var(ZONE) else { return };
     let mut parts = text.split(';');
     let address = parts.next().and_then(|a| a.parse().ok()).expect("the name server's address");
-    let zone =
+    let names =
         parts.filter_map(|part| part.split_once('=')).map(|(name, r)| (name.to_owned(), read(r))).collect();
-    name_server::serve(address, zone);
+    let _name_server = zone::serve(address, names);
     for (address, oddity) in SERVED {
         let address: SocketAddr = address.parse().unwrap();
         let listener = TcpListener::bind(address).unwrap_or_else(|e| panic!("{address}: {e}"));

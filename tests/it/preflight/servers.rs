@@ -22,7 +22,9 @@ impl Servers {
              ip daddr 192.0.2.70 tcp dport 80 drop
              ip6 daddr 2001:db8::70 tcp dport 80 drop
              ip daddr 192.0.2.71 tcp dport 80 reject with icmp type admin-prohibited
-             ip daddr 192.0.2.72 tcp dport 80 reject with tcp reset } }";
+             ip daddr 192.0.2.72 tcp dport 80 reject with tcp reset
+             }
+             }\n";
         let filter = bed.write("filter.nft", filter);
         neighbours.their_sh(&format!("nft -f {}", filter.display())).expect_code(0);
         let nginx = nginx_config(bed, "theirs", &nginx_servers(bed));
@@ -57,7 +59,7 @@ pub(super) fn nginx_config(bed: &Bed, name: &str, servers: &str) -> PathBuf {
     bed.write(
         &format!("nginx-{name}/nginx.conf"),
         format!(
-            "daemon off; master_process off; pid {dir}/pid; error_log {dir}/error.log;
+            "daemon off; master_process off; user root root; pid {dir}/pid; error_log {dir}/error.log;
              events {{ worker_connections 500; }}
              http {{ access_log off; default_type text/plain; {folders} {servers} }}\n",
             dir = dir.display()
@@ -143,9 +145,9 @@ fn apache(bed: &Bed) -> PathBuf {
         format!(
             "ServerRoot {dir}\nDefaultRuntimeDir {dir}\nPidFile {dir}/pid\nErrorLog {dir}/log\n\
              ServerName apache.example\nMutex fcntl\n{modules}Listen 192.0.2.42:80\nListen 192.0.2.43:80\n\
-             <VirtualHost 192.0.2.42:80>\nDocumentRoot {dir}/root\n\
+             <VirtualHost 192.0.2.42:80>\nServerName apache.example\nDocumentRoot {dir}/root\n\
              <Location />\nRequire all denied\n</Location>\n</VirtualHost>\n\
-             <VirtualHost 192.0.2.43:80>\nDocumentRoot {dir}/root\n</VirtualHost>\n",
+             <VirtualHost 192.0.2.43:80>\nServerName apache.example\nDocumentRoot {dir}/root\n</VirtualHost>\n",
             dir = dir.display()
         ),
     )

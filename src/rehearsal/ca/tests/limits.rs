@@ -1,7 +1,7 @@
 //! Limits as a public CA keeps them, orders refused by name, and what is told of it.
 
 use super::super::super::faults::{
-    FailingValidation, RefusalForm, RefusedIdentifiers, ValidationFault, VantagePoints,
+    AnswerScope, FailingValidation, RefusalForm, RefusedIdentifiers, ValidationFault, VantagePoints,
 };
 use super::super::super::limits::{RateLimit, RateLimits};
 use super::*;
@@ -161,7 +161,7 @@ fn a_status_comes_where_it_was_told_to_with_a_nonce() {
     let retry_after = RetryAfter::Date(Duration::from_secs(90));
     session.ca.set_faults(Faults {
         answer: AnswerFault::Status(503, retry_after),
-        answer_scope: super::super::super::faults::AnswerScope::Paths(&["/new-order", "/order/"]),
+        answer_scope: AnswerScope::Paths(&["/new-order", "/order/"]),
         ..Faults::default()
     });
     let down = session.new_order(&["a.example"]);
