@@ -44,7 +44,7 @@ pub enum Records<T> {
 pub enum DnsFailure {
     /// SERVFAIL, whether or not the check for signatures is left out.
     ServFail {
-        /// The zone's own servers could not be asked or failed too.
+        /// The zone's own servers, asked directly, fail too; false where they could not be asked.
         confirmed: bool,
         /// The server's own words (RFC 8914), where it gave any.
         says: Option<String>,

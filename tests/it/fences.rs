@@ -34,6 +34,10 @@ const PURE: &[&str] = &[
     "preflight/probe/redirect.rs",
     "preflight/sighting.rs",
     "preflight/summary.rs",
+    "preflight/caa.rs",
+    "preflight/caa/property.rs",
+    "preflight/dns/message.rs",
+    "preflight/dns/reading.rs",
 ];
 
 fn source(path: &str) -> PathBuf {

@@ -56,24 +56,29 @@ impl Plan {
         let mut waiting: VecDeque<SocketAddr> = (0..self.rounds).flat_map(|_| servers).copied().collect();
         let mut asked = JoinSet::new();
         let mut trouble = Trouble::Silent;
-        while Instant::now() < until {
+        loop {
+            if Instant::now() >= until {
+                waiting.clear();
+            }
             if let Some(server) = waiting.pop_front() {
                 asked.spawn(one(server, question.clone(), until, self.accept));
             }
-            let next = if waiting.is_empty() { until } else { Instant::now() + self.pause };
-            match timeout_at(next.min(until), asked.join_next()).await {
-                Ok(Some(Ok(Ok(answer)))) => return Ok(answer),
-                Ok(Some(Ok(Err(seen)))) => trouble = trouble.max(seen),
-                Ok(Some(Err(_))) => {}
-                Ok(None) => break,
-                Err(_) => {}
+            // Each ends by itself when the time is up, and says then what it has seen.
+            let ended = if waiting.is_empty() {
+                asked.join_next().await
+            } else {
+                match timeout_at(Instant::now() + self.pause, asked.join_next()).await {
+                    Ok(ended) => ended,
+                    Err(_) => continue,
+                }
+            };
+            match ended {
+                Some(Ok(Ok(answer))) => return Ok(answer),
+                Some(Ok(Err(seen))) => trouble = trouble.max(seen),
+                Some(Err(_)) => {}
+                None => return Err(trouble),
             }
         }
-        // What ended at the deadline itself may have more to say than its silence.
-        while let Some(Ok(Err(seen))) = asked.try_join_next() {
-            trouble = trouble.max(seen);
-        }
-        Err(trouble)
     }
 }
 
@@ -126,7 +131,10 @@ async fn by_udp(
     // Only this server's datagrams arrive then, and that nobody listens there is heard at once.
     socket.connect(server).await.map_err(unreachable)?;
     let id = number();
-    socket.send(&question.bytes(id, edns)).await.map_err(unreachable)?;
+    match timeout_at(until, socket.send(&question.bytes(id, edns))).await {
+        Ok(sent) => sent.map_err(unreachable)?,
+        Err(_) => return Err(Trouble::Silent),
+    };
     let mut datagram = vec![0; DATAGRAM];
     let mut seen = Trouble::Silent;
     for _ in 0..STRAYS {
@@ -163,7 +171,12 @@ async fn by_tcp(server: SocketAddr, question: &Question, edns: bool) -> Result<M
     if bytes.len() < usize::from(length) {
         return Err("the connection ends within the answer".into());
     }
-    question.answer(id, &bytes).map_err(|misfit| format!("it sends {misfit}"))
+    match question.answer(id, &bytes) {
+        // A part of the records may say the opposite of all of them.
+        Ok(answer) if answer.metadata.truncation => Err("it is cut off there too".into()),
+        Ok(answer) => Ok(answer),
+        Err(misfit) => Err(format!("it sends {misfit}")),
+    }
 }
 
 /// A number that nobody guesses: it is what keeps a stranger's answer out.
