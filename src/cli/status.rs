@@ -115,6 +115,9 @@ fn describe(report: &StatusReport, now: SystemTime) -> String {
         if !c.failures_left.is_empty() {
             row("limits", c.failures_left.clone());
         }
+        if let Some(found) = &c.put_off {
+            row("PUT OFF", found.clone());
+        }
         for n in &c.failing {
             let last = n.last_error.as_deref().unwrap_or("unknown");
             let failures = format!("{} in a row; the last: {last}", n.failures);

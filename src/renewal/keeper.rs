@@ -250,6 +250,10 @@ impl Keeper {
         let force = asked.is_some_and(|a| a.force);
         self.ask_renewal_information(name, &tell).await;
         let now = clock::now();
+        if asked.is_some() {
+            // Whoever asks wants it looked at again, and a look costs nothing at the CA.
+            self.lineages.borrow_mut().look_again(name, now);
+        }
         let (decision, retried) = match self.lineages.borrow().get(name) {
             Some(lineage) => (lineage.decide(now), lineage.names_to_retry(now)),
             None => return Outcome::Well,

@@ -117,6 +117,13 @@ impl Lineages {
         }
     }
 
+    /// An order that is put off is looked at at once.
+    pub(super) fn look_again(&mut self, name: &str, now: SystemTime) {
+        if let Some(postponed) = self.0.get_mut(name).and_then(|l| l.state.postponed.as_mut()) {
+            postponed.look_at = stamp(now);
+        }
+    }
+
     pub(super) fn get(&self, name: &str) -> Option<&Lineage> {
         self.0.get(name)
     }
@@ -368,6 +375,7 @@ impl Lineage {
             explanation_url: self.explanation().map(str::to_owned),
             failures_left: left.says,
             failing: failing.collect(),
+            put_off: self.state.postponed.as_ref().map(|postponed| postponed.reason.clone()),
             failures: self.state.attempts.failures,
             last_error: self.state.attempts.last_error.clone(),
             deploys: deploys.collect(),

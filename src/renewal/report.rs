@@ -284,6 +284,8 @@ pub struct CertificateStatus {
     pub explanation_url: Option<String>,
     /// Attempts that may still fail at this CA, in words.
     pub failures_left: String,
+    /// Why an order was put off: what the preflight found.
+    pub put_off: Option<String>,
     /// Names that fail, or that the live version lacks.
     pub failing: Vec<NameStatus>,
     /// Failed attempts in a row.

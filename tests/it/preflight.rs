@@ -139,7 +139,7 @@ const SITUATIONS: &[Situation] = &[
         &["192.0.2.17"],
         "bad-gateway",
         CERTAIN,
-        "is the gate up",
+        "the gate is up there",
     ),
     at("nginx redirects to port 8443", "port.example", &["192.0.2.18"], "redirect-port", CERTAIN, "exempt"),
     at("nginx redirects to ftp", "scheme.example", &["192.0.2.19"], "redirect-scheme", CERTAIN, "exempt"),

@@ -113,8 +113,7 @@ fn of_status(answer: &Answer, maker: &Maker, surroundings: &Surroundings) -> Ver
             Cause::BadGateway,
             "a proxy is in front, and it does not reach what it passes requests on to",
             format!(
-                "is what it passes to the gate, and is the gate up there ({})? {}",
-                gate,
+                "make sure that it passes `/.well-known/acme-challenge/` on to the gate and that the gate is up there ({gate}): {}",
                 maker.pass(&gate)
             ),
         ),

@@ -137,7 +137,7 @@ impl Server {
                 "in squid.conf, above every `http_access deny` (URL filters and redirectors included), write `acl acme urlpath_regex ^{path}` and `http_access allow acme`, and send it to {gate} with a `cache_peer` and `cache_peer_access … allow acme`; then `squid -k reconfigure`"
             ),
             Self::Nginx => format!(
-                "in the `server` for port 80 write `location ^~ {path} {{ auth_basic off; allow all; proxy_pass http://{gate}; proxy_set_header Host $host; }}`; then `nginx -s reload`"
+                "in the `server` for port 80 write `location ^~ {path} {{ auth_basic off; allow all; proxy_pass http://{gate}; proxy_set_header Host $host; }}`, and move any `return` or `rewrite` that stands outside of a location into `location /`; then `nginx -s reload`"
             ),
             Self::Apache => format!(
                 "in the `<VirtualHost *:80>` write `ProxyPreserveHost On` and, above every other ProxyPass, Alias and RewriteRule, `ProxyPass {path} http://{gate}{path}`, with `<Location {path}> Require all granted </Location>`; then `apachectl graceful`"

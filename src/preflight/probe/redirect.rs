@@ -1,10 +1,12 @@
 //! Where a redirect leads, as a validator reads it. Pure.
 
+use std::net::Ipv6Addr;
+
 use http::{StatusCode, Uri};
 
 use crate::preflight::sighting::{Place, RedirectFault, Scheme};
 
-/// Redirects that a validator follows (FIELD of Let's Encrypt's: ten).
+/// Redirects that a validator follows.
 pub(super) const MOST: usize = 10;
 
 /// The longest `Location` that is followed, in bytes.
@@ -70,11 +72,12 @@ fn scheme(text: &str) -> Option<&str> {
 }
 
 fn absolute(scheme: Scheme, text: &str) -> Option<Place> {
-    let uri: Uri = text.parse().ok()?;
-    let host = uri.host()?.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
-    if host.is_empty() {
+    let (_, rest) = text.split_once(':')?;
+    if !rest.starts_with("//") {
         return None;
     }
+    let uri: Uri = text.parse().ok()?;
+    let host = host(uri.host()?)?;
     let port = match uri.port() {
         Some(port) => port.as_u16(),
         None if uri.authority()?.as_str().ends_with(':') => scheme.port(),
@@ -83,7 +86,18 @@ fn absolute(scheme: Scheme, text: &str) -> Option<Place> {
     };
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    Some(Place { scheme, host: host.to_ascii_lowercase(), port, path: without_dots(&path) })
+    Some(Place { scheme, host, port, path: without_dots(&path) })
+}
+
+/// A host in lower case, an IPv6 address without its brackets.
+fn host(text: &str) -> Option<String> {
+    if let Some(rest) = text.strip_prefix('[') {
+        let address: Ipv6Addr = rest.strip_suffix(']')?.parse().ok()?;
+        return Some(address.to_string());
+    }
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    is_name.then(|| name.to_ascii_lowercase())
 }
 
 /// Whether an authority names a port, be it one that there is not.
@@ -165,6 +179,9 @@ mod tests {
             ("ftp://a.example/x", "scheme ftp"),
             ("javascript:alert(1)", "scheme javascript"),
             ("https:///x", "malformed"),
+            ("https:x", "malformed"),
+            ("http:@0[]", "malformed"),
+            ("http://[::1/x", "malformed"),
             ("", "malformed"),
             ("http://a b/", "malformed"),
             ("/.well-known/acme-challenge/tok", "loop"),
