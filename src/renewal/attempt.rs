@@ -50,7 +50,9 @@ impl Keeper {
         asked: Option<Asked>,
         tell: &impl Fn(What),
     ) -> Outcome {
+        let asked = asked.unwrap_or_default();
         let retried = match self.lineages.borrow().get(name) {
+            Some(lineage) if asked.force => lineage.names_left_out(),
             Some(lineage) => lineage.names_to_retry(clock::now()),
             None => return Outcome::Well,
         };
@@ -66,7 +68,7 @@ impl Keeper {
                 return Outcome::Failed;
             }
         };
-        let outcome = match self.attempt(name, &retried, asked.unwrap_or_default(), tell).await {
+        let outcome = match self.attempt(name, &retried, is_retry, asked, tell).await {
             Ok(()) => {
                 begun.end();
                 Outcome::Well
@@ -137,6 +139,7 @@ impl Keeper {
         &self,
         name: &str,
         retried: &BTreeSet<Identifier>,
+        is_retry: bool,
         asked: Asked,
         tell: &impl Fn(What),
     ) -> Result<(), Stopped> {
@@ -150,7 +153,9 @@ impl Keeper {
             .map_err(|e| Refusal::local(format!("port 80 cannot be opened for the CA: {e}")))?;
         let outlook = self.look(request, tell).await;
         let mut chosen = self.choose(request, &outlook.condemned, retried);
-        if !retried.is_empty() && !self.brings_back(name, &chosen, retried) && !self.is_due(name, asked) {
+        // What is made for the sake of names alone would give the same certificate again without them.
+        let is_in_vain = |chosen: &Chosen| is_retry && !chosen.with.iter().any(|i| retried.contains(i));
+        if is_in_vain(&chosen) {
             self.note_still_failing(name, &outlook);
             return Err(Stopped::StillFailing);
         }
@@ -167,8 +172,14 @@ impl Keeper {
                 Ok(obtained) => break obtained,
                 Err(refusal) => {
                     self.note_failing(name, &refusal, retried);
-                    let again = self.choose(request, &outlook.condemned, &BTreeSet::new());
-                    if round == ROUNDS || refusal.failures.is_empty() || again.with == chosen.with {
+                    let has_failed = |i: &Identifier| refusal.failures.iter().any(|f| f.identifier == *i);
+                    let retried = retried.iter().filter(|i| !has_failed(i)).cloned().collect();
+                    let again = self.choose(request, &outlook.condemned, &retried);
+                    if round == ROUNDS
+                        || refusal.failures.is_empty()
+                        || again.with == chosen.with
+                        || is_in_vain(&again)
+                    {
                         return Err(refusal.into());
                     }
                     tell(What::Warning(format!(
@@ -204,16 +215,6 @@ impl Keeper {
             request.partial,
             lineage.is_emergency(clock::now()),
         )
-    }
-
-    fn brings_back(&self, name: &str, chosen: &Chosen, retried: &BTreeSet<Identifier>) -> bool {
-        debug_assert!(!name.is_empty());
-        chosen.with.iter().any(|i| retried.contains(i))
-    }
-
-    /// Whether there is something to order besides names that were left out.
-    fn is_due(&self, name: &str, asked: Asked) -> bool {
-        asked.force || self.lineages.borrow().get(name).is_some_and(|l| l.is_due_besides_names(clock::now()))
     }
 
     /// Puts the order off, unless it has been for long enough.

@@ -11,23 +11,32 @@ use crate::store::{LineageState, Store, StoreError};
 /// For how long nothing is ordered after the memory of past attempts was lost.
 const UNKNOWN_FOR: Duration = Duration::from_secs(3600);
 
-/// The ledger, and what is to be told of it. Only where the lock is held (`mend`) is a damaged one moved.
+/// The ledger, and what is to be told of it. Only where the lock is held (`mend`) is a damaged one moved,
+/// and what takes its place written down: who is asked next may be another process.
 pub fn ledger(store: Option<&Store>, now: SystemTime, mend: bool) -> (Ledger, Option<String>) {
-    match store.map(Store::ledger) {
-        None | Some(Ok(None)) => (Ledger::new(), None),
-        Some(Ok(Some(file))) => (Ledger::restored(file, now), None),
-        Some(Err(e)) => {
-            let aside = if mend { store.and_then(|s| moved(s.set_aside_ledger())) } else { None };
-            let sentence = format!(
-                "{e}{}; nothing is asked of a CA for an hour, as if its limits were used up",
-                aside.unwrap_or_default()
-            );
-            (Ledger::pessimistic(now), Some(sentence))
+    let Some(store) = store else { return (Ledger::new(), None) };
+    let (mut ledger, damage) = match store.ledger() {
+        Ok(None) => return (Ledger::new(), None),
+        Ok(Some(file)) => (Ledger::restored(file, now), None),
+        Err(e) => (Ledger::pessimistic(now), Some(e)),
+    };
+    let aside = damage.as_ref().filter(|_| mend).and_then(|_| moved(store.set_aside_ledger()));
+    let mut kept = None;
+    // One that could not be moved is not written over.
+    if mend && ledger.needs_saving() && store.ledger().is_ok() {
+        match store.save_ledger(&ledger.file(now)) {
+            Ok(()) => ledger.saved(),
+            Err(e) => kept = Some(e.to_string()),
         }
     }
+    let sentence = damage.map(|e| {
+        let aside = aside.unwrap_or_default();
+        format!("{e}{aside}; nothing is asked of a CA for an hour, as if its limits were used up")
+    });
+    (ledger, joined(sentence, kept))
 }
 
-/// What is kept about a lineage, and what is to be told of it.
+/// What is kept about a lineage, and what is to be told of it; `mend` as with [`ledger`].
 pub(super) fn lineage_state(
     store: &Store,
     request: &CertificateRequest,
@@ -44,11 +53,22 @@ pub(super) fn lineage_state(
     state.attempts.failures = 1;
     state.attempts.retry_at = Some(stamp(now + UNKNOWN_FOR));
     state.attempts.last_error = Some(error.to_string());
+    let mut kept = None;
+    if mend && store.lineage_state(&request.name).is_ok() {
+        kept = store.save_lineage_state(&request.name, &state).err().map(|e| e.to_string());
+    }
     let sentence = format!(
         "{error}{}; nothing is ordered for it within an hour, as if an attempt had just failed",
         aside.unwrap_or_default()
     );
-    (state, Some(sentence))
+    (state, joined(Some(sentence), kept))
+}
+
+fn joined(sentence: Option<String>, more: Option<String>) -> Option<String> {
+    match (sentence, more) {
+        (Some(sentence), Some(more)) => Some(format!("{sentence}; {more}")),
+        (sentence, more) => sentence.or(more),
+    }
 }
 
 fn moved(aside: Result<Option<std::path::PathBuf>, StoreError>) -> Option<String> {

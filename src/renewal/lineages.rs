@@ -184,9 +184,11 @@ impl Lineage {
         names::to_retry(&self.request.identifiers, &self.state.failing, now)
     }
 
-    /// Whether an order is due that is not for the sake of names that were left out.
-    pub(super) fn is_due_besides_names(&self, now: SystemTime) -> bool {
-        matches!(self.decide(now), Decision::Order(_))
+    /// Names that the live version lacks.
+    pub(super) fn names_left_out(&self) -> BTreeSet<Identifier> {
+        let is_left_out = |i: &&Identifier| self.state.failing.get(i).is_some_and(|f| f.dropped);
+        let lives = self.live.is_some();
+        self.request.identifiers.iter().filter(|_| lives).filter(is_left_out).cloned().collect()
     }
 
     /// The live certificate's validity.

@@ -1,5 +1,13 @@
 //! What must not go wrong while nobody looks: each of these did once.
 
+mod bench;
+mod evidence;
+mod issuers;
+mod limits;
+mod memory;
+mod partial;
+mod renewal_information;
+
 use std::fs;
 use std::process::Command;
 use std::time::Duration;

@@ -6,15 +6,18 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
-use wicketgate::rehearsal::{EmbeddedCa, Faults, Settings};
+use wicketgate::rehearsal::{EmbeddedCa, Faults, Seen, Settings};
 
 use super::Bed;
+
+/// Something to be done with the CA where it runs.
+type Visit = Box<dyn FnOnce(&EmbeddedCa) + Send>;
 
 /// A CA in a thread of its own. Its keys, accounts and orders end with it.
 pub(crate) struct FickleCa {
     pub(crate) directory: String,
     pub(crate) root: PathBuf,
-    change: tokio::sync::mpsc::UnboundedSender<(Faults, mpsc::Sender<()>)>,
+    visits: tokio::sync::mpsc::UnboundedSender<Visit>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -22,9 +25,18 @@ pub(crate) struct FickleCa {
 impl FickleCa {
     /// Starts it without faults, for these names, validating at port `gate`.
     pub(crate) fn start(bed: &Bed, gate: u16, names: &[&str]) -> Self {
+        Self::start_with(bed, Self::settings(gate, names))
+    }
+
+    /// What [`start`](Self::start) starts it with.
+    pub(crate) fn settings(gate: u16, names: &[&str]) -> Settings {
         let permitted = names.iter().map(|name| name.parse().expect("an identifier")).collect();
-        let settings = Settings::new((Ipv4Addr::LOCALHOST, gate).into(), permitted);
-        let (change, mut changes) = tokio::sync::mpsc::unbounded_channel::<(Faults, mpsc::Sender<()>)>();
+        Settings::new((Ipv4Addr::LOCALHOST, gate).into(), permitted)
+    }
+
+    /// Starts it with these settings.
+    pub(crate) fn start_with(bed: &Bed, settings: Settings) -> Self {
+        let (visits, mut visitors) = tokio::sync::mpsc::unbounded_channel::<Visit>();
         let (stop, mut stopped) = oneshot::channel();
         let (started, ready) = mpsc::channel();
         let serve = async move {
@@ -32,10 +44,7 @@ impl FickleCa {
             started.send((ca.directory_url(), ca.root_pem().to_owned())).expect("the test waits");
             loop {
                 tokio::select! {
-                    Some((faults, done)) = changes.recv() => {
-                        ca.set_faults(faults);
-                        done.send(()).expect("the test waits");
-                    }
+                    Some(visit) = visitors.recv() => visit(&ca),
                     _ = &mut stopped => return,
                 }
             }
@@ -44,15 +53,30 @@ impl FickleCa {
             tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(serve);
         });
         let (directory, root) = ready.recv().expect("the embedded CA starts");
-        let root = bed.write("fickle-root.pem", root);
-        Self { directory, root, change, stop: Some(stop), thread: Some(thread) }
+        let port = directory.split(['/', ':']).find(|part| part.parse::<u16>().is_ok()).unwrap_or_default();
+        let root = bed.write(&format!("fickle-root-{port}.pem"), root);
+        Self { directory, root, visits, stop: Some(stop), thread: Some(thread) }
     }
 
     /// What goes wrong from now on.
     pub(crate) fn set(&self, faults: Faults) {
+        self.visit(|ca| ca.set_faults(faults));
+    }
+
+    /// What it has counted.
+    pub(crate) fn seen(&self) -> Seen {
+        self.visit(EmbeddedCa::seen)
+    }
+
+    /// Has something done with it, and waits for that.
+    pub(crate) fn visit<T: Send + 'static>(
+        &self,
+        visit: impl FnOnce(&EmbeddedCa) -> T + Send + 'static,
+    ) -> T {
         let (done, is_done) = mpsc::channel();
-        self.change.send((faults, done)).expect("the CA runs");
-        is_done.recv().expect("the CA runs");
+        let visit = move |ca: &EmbeddedCa| done.send(visit(ca)).expect("the test waits");
+        self.visits.send(Box::new(visit)).expect("the CA runs");
+        is_done.recv().expect("the CA runs")
     }
 }
 

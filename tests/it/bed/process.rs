@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -48,7 +48,8 @@ impl Process {
 
     /// Everything it has said so far.
     pub(crate) fn lines(&self) -> Vec<String> {
-        self.said.lines.lock().unwrap().clone()
+        // Who has waited in vain for a line has panicked with the lock in his hand.
+        self.said.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits for a line that contains `text`, said before or to come.
