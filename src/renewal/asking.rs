@@ -115,7 +115,7 @@ impl Keeper {
         let config = self.config();
         let is_urgent = self.lineages.borrow().get(name).is_none_or(|l| l.is_urgent(clock::now()));
         let mut issuers = config.acme.issuers().peekable();
-        let mut earlier = Vec::new();
+        let (mut earlier, mut was_asked) = (Vec::new(), false);
         loop {
             let Some(issuer) = issuers.next() else {
                 return Err(Refusal::local("no issuer is configured".to_owned()));
@@ -127,11 +127,16 @@ impl Keeper {
                 };
             match issuers.peek() {
                 Some(next) if refusal.passes_on(is_urgent) => {
+                    was_asked |= !matches!(refusal.kind, Kind::Limited(_));
                     tell(What::Warning(format!("{}; now asking {}", refusal.text, next.name())));
                     earlier.push(format!("{}: {}", issuer.name(), refusal.text));
                 }
                 _ => {
                     if !earlier.is_empty() {
+                        if matches!(refusal.kind, Kind::Limited(_)) && was_asked {
+                            // The issuers before were asked, and that counts.
+                            refusal.kind = Kind::Transient;
+                        }
                         refusal.text = format!("{}; {}: {}", earlier.join("; "), issuer.name(), refusal.text);
                     }
                     return Err(refusal);

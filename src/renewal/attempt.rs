@@ -170,7 +170,11 @@ impl Keeper {
         let (obtained, issuer) = loop {
             match self.obtain(name, request, &chosen, &outlook, asked, tell).await {
                 Ok(obtained) => break obtained,
-                Err(refusal) => {
+                Err(mut refusal) => {
+                    if round > 1 && matches!(refusal.kind, Kind::Limited(_)) {
+                        // The CA was asked in the round before, and that counts.
+                        refusal.kind = Kind::Names;
+                    }
                     self.note_failing(name, &refusal, retried);
                     let has_failed = |i: &Identifier| refusal.failures.iter().any(|f| f.identifier == *i);
                     let retried = retried.iter().filter(|i| !has_failed(i)).cloned().collect();
