@@ -207,7 +207,11 @@ impl Keeper {
         let ask = self.ask(name, issuer, &issuer_name, &chosen.with, asked, needs_account);
         let begun = self.ledger.borrow_mut().begin(&ask, &limits, clock::now());
         let charge = begun.map_err(limited)?;
-        self.save_ledger().map_err(|e| Refusal::local(e.to_string()))?;
+        // The CA in this program counts nothing, so there is nothing to be kept of it.
+        let is_counted = *issuer != Issuer::Embedded;
+        if is_counted {
+            self.save_ledger().map_err(|e| Refusal::local(e.to_string()))?;
+        }
 
         let mut happened = Happened::default();
         let result = self.order(issuer, name, request, chosen, needs_account, &mut happened, tell).await;
@@ -226,7 +230,7 @@ impl Keeper {
                 ledger.blocked(&issuer_name, scope, until, now);
             }
         }
-        if let Err(e) = self.save_ledger() {
+        if is_counted && let Err(e) = self.save_ledger() {
             tell(What::Warning(e.to_string()));
         }
         if let Some(Refusal { kind: Kind::Paused(until), text, .. }) = &refusal {
