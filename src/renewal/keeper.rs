@@ -246,6 +246,12 @@ impl Keeper {
         let tell = |what: What| told(&Event { certificate: name.to_owned(), what });
         let force = asked.is_some_and(|a| a.force);
         self.ask_renewal_information(name, &tell).await;
+        if asked.is_some_and(|a| a.skip_preflight)
+            && let Some(lineage) = self.lineages.borrow_mut().get_mut(name)
+        {
+            // What the preflight has put off is asked for at once.
+            lineage.state.postponed = None;
+        }
         let now = clock::now();
         let (decision, retried) = match self.lineages.borrow().get(name) {
             Some(lineage) => (lineage.decide(now), lineage.names_to_retry(now)),

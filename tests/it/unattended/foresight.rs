@@ -58,7 +58,7 @@ fn what_would_fail_is_put_off_unless_it_is_asked_for() {
     says(&ran, &["PUT OFF", diagnosis]);
     assert_eq!(bench.ca.seen().orders, 0);
     // This CA comes by another way than the preflight has seen.
-    let ran = bench.command(&["renew", "--force", "--skip-preflight"]).expect_code(0);
+    let ran = bench.command(&["renew", "--skip-preflight"]).expect_code(0);
     says(&ran, &["obtained a certificate"]);
     assert_eq!(bench.ca.seen().orders, 1);
 }
