@@ -2,10 +2,12 @@
 
 mod bench;
 mod evidence;
+mod foresight;
 mod issuers;
 mod limits;
 mod memory;
 mod partial;
+mod rehearsals;
 mod renewal_information;
 
 use std::fs;

@@ -1,0 +1,122 @@
+//! A preflight that finds what would fail: the CA is not asked, until somebody wants it to be.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+
+use serde_json::json;
+
+use super::NAME;
+use super::bench::{Bench, says};
+use crate::bed::client::is_open;
+use crate::bed::name_server::{self, Record};
+use crate::bed::{Bed, needs, until};
+
+const DEAD: &str = "dead.example.test";
+
+/// Somebody else's server on port 80 of an address of its own on this machine.
+fn stranger(bed: &Bed) -> IpAddr {
+    let [high, low] = bed.port().to_be_bytes();
+    let address = Ipv4Addr::new(127, 80, high, low);
+    let listener = TcpListener::bind((address, 80)).expect("root may listen on port 80");
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            // Who asks may be gone by now.
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(
+                b"HTTP/1.1 404 Not Found\r\nServer: nginx\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            );
+        }
+    });
+    address.into()
+}
+
+/// With a name server that knows these names.
+fn bench(names: &[&str], lines: &str, zone: impl FnOnce(&Bed) -> Vec<(&'static str, Record)>) -> Bench {
+    let mut bench = Bench::without_certificates(names);
+    bench.add(names, lines);
+    let zone = zone(&bench.bed).into_iter().map(|(name, record)| (name.to_owned(), record)).collect();
+    let address = (Ipv4Addr::LOCALHOST, bench.bed.port()).into();
+    name_server::serve(address, zone);
+    bench.setup = bench.setup.acme(&format!("preflight = true\nresolvers = [\"{address}\"]"));
+    bench
+}
+
+fn of_a_name_that_is_gone() -> Bench {
+    bench(&[NAME], "", |_| vec![("other.example.test", Record::Exists)])
+}
+
+#[test]
+fn what_would_fail_is_put_off_unless_it_is_asked_for() {
+    let bench = of_a_name_that_is_gone();
+    let ran = bench.command(&["renew"]).expect_code(1);
+    let diagnosis = "name servers say that www.example.test does not exist";
+    says(&ran, &["PUT OFF: the CA was not asked", diagnosis, "`renew --skip-preflight` asks at once"]);
+    let status = bench.status();
+    assert_eq!(status["reason"], "put off, the preflight found what would fail");
+    assert_eq!(status["failures"], 0, "{status}");
+    let ran = bench.command(&["renew"]).expect_code(75);
+    says(&ran, &["PUT OFF", diagnosis]);
+    assert_eq!(bench.ca.seen().orders, 0);
+    // This CA comes by another way than the preflight has seen.
+    let ran = bench.command(&["renew", "--skip-preflight"]).expect_code(0);
+    says(&ran, &["obtained a certificate"]);
+    assert_eq!(bench.ca.seen().orders, 1);
+}
+
+#[test]
+fn a_wrong_server_on_this_machine_is_told_and_no_obstacle() {
+    needs!("root");
+    // Behind a rule that redirects what comes from outside, the CA would not see it.
+    let bench = bench(&[NAME], "", |bed| vec![(NAME, Record::Address(stranger(bed)))]);
+    let ran = bench.command(&["renew"]).expect_code(0);
+    says(&ran, &["warning: the preflight: ", "answered 404 Not Found, and it is nginx"]);
+}
+
+#[test]
+fn a_daemon_puts_it_off_and_goes_on() {
+    let bench = of_a_name_that_is_gone();
+    let mut daemon = bench.setup.start(&bench.bed);
+    let status = until("it is put off", || {
+        let status = bench.status();
+        (status["reason"] == "put off, the preflight found what would fail").then_some(status)
+    });
+    assert_eq!(status["version"], json!(null));
+    assert!(is_open(bench.setup.gate));
+    assert_eq!(bench.ca.seen().orders, 0);
+    assert!(daemon.stop().success());
+}
+
+#[test]
+fn after_a_day_the_ca_is_asked_whatever_is_found() {
+    needs!("faketime");
+    let bench = of_a_name_that_is_gone();
+    bench.command(&["renew"]).expect_code(1);
+    bench.later("+23h", &["renew"]).expect_code(1);
+    assert_eq!(bench.ca.seen().orders, 0);
+    let ran = bench.later("+25h", &["renew"]).expect_code(0);
+    says(&ran, &["cannot be put off any longer"]);
+    assert_eq!(bench.ca.seen().orders, 1);
+}
+
+#[test]
+fn a_name_that_does_not_exist_keeps_no_renewal_waiting() {
+    needs!("faketime");
+    let names = [NAME, DEAD];
+    // What the CA would see of the first is not known here; the second is known not to exist.
+    let bench = bench(&names, "partial = \"always\"", |_| vec![(NAME, Record::ServFail)]);
+    let ran = bench.command(&["renew"]).expect_code(1);
+    says(&ran, &["OBTAINED WITHOUT dead.example.test"]);
+    let seen = bench.ca.seen();
+    assert_eq!((seen.orders, seen.authorizations_failed.len()), (1, 0));
+    // Another look at it finds the same, for which the CA need not be asked.
+    let ran = bench.later("+2m", &["renew"]).expect_code(1);
+    says(&ran, &["LACKS dead.example.test"]);
+    assert_eq!(bench.ca.seen().orders, 1);
+    // The others are due by now, and so is another look at the dead one.
+    let mut bench = bench;
+    bench.setup.certificates.clear();
+    bench.add(&names, "partial = \"always\"\nkey-type = \"ecdsa-p384\"");
+    let ran = bench.later("+20m", &["renew"]).expect_code(1);
+    says(&ran, &["obtained a certificate for www.example.test", "LACKS dead.example.test"]);
+    assert_eq!((bench.ca.seen().orders, bench.status()["failures"].clone()), (2, json!(0)));
+}
