@@ -8,7 +8,8 @@ use serde_json::json;
 use super::NAME;
 use super::bench::{Bench, says};
 use crate::bed::client::is_open;
-use crate::bed::name_server::{self, Record};
+use crate::bed::nameserver::NameServer;
+use crate::bed::zone::{self, Told};
 use crate::bed::{Bed, needs, until};
 
 const DEAD: &str = "dead.example.test";
@@ -31,30 +32,35 @@ fn stranger(bed: &Bed) -> IpAddr {
 }
 
 /// With a name server that knows these names.
-fn bench(names: &[&str], lines: &str, zone: impl FnOnce(&Bed) -> Vec<(&'static str, Record)>) -> Bench {
+fn bench(
+    names: &[&str],
+    lines: &str,
+    zone: impl FnOnce(&Bed) -> Vec<(&'static str, Told)>,
+) -> (Bench, NameServer) {
     let mut bench = Bench::without_certificates(names);
     bench.add(names, lines);
     let zone = zone(&bench.bed).into_iter().map(|(name, record)| (name.to_owned(), record)).collect();
     let address = (Ipv4Addr::LOCALHOST, bench.bed.port()).into();
-    name_server::serve(address, zone);
+    let server = zone::serve(address, zone);
     bench.setup = bench.setup.acme(&format!("preflight = true\nresolvers = [\"{address}\"]"));
-    bench
+    (bench, server)
 }
 
-fn of_a_name_that_is_gone() -> Bench {
-    bench(&[NAME], "", |_| vec![("other.example.test", Record::Exists)])
+fn of_a_name_that_is_gone() -> (Bench, NameServer) {
+    bench(&[NAME], "", |_| vec![("other.example.test", Told::Exists)])
 }
 
 #[test]
 fn what_would_fail_is_put_off_unless_it_is_asked_for() {
-    let bench = of_a_name_that_is_gone();
+    let (bench, _server) = of_a_name_that_is_gone();
     let ran = bench.command(&["renew"]).expect_code(1);
     let diagnosis = "name servers say that www.example.test does not exist";
     says(&ran, &["PUT OFF: the CA was not asked", diagnosis, "`renew --skip-preflight` asks at once"]);
     let status = bench.status();
     assert_eq!(status["reason"], "put off, the preflight found what would fail");
     assert_eq!(status["failures"], 0, "{status}");
-    let ran = bench.command(&["renew"]).expect_code(75);
+    // Whoever asks by hand has it looked at again.
+    let ran = bench.command(&["renew"]).expect_code(1);
     says(&ran, &["PUT OFF", diagnosis]);
     assert_eq!(bench.ca.seen().orders, 0);
     // This CA comes by another way than the preflight has seen.
@@ -67,14 +73,14 @@ fn what_would_fail_is_put_off_unless_it_is_asked_for() {
 fn a_wrong_server_on_this_machine_is_told_and_no_obstacle() {
     needs!("root");
     // Behind a rule that redirects what comes from outside, the CA would not see it.
-    let bench = bench(&[NAME], "", |bed| vec![(NAME, Record::Address(stranger(bed)))]);
+    let (bench, _server) = bench(&[NAME], "", |bed| vec![(NAME, Told::Address(stranger(bed)))]);
     let ran = bench.command(&["renew"]).expect_code(0);
     says(&ran, &["warning: the preflight: ", "answered 404 Not Found, and it is nginx"]);
 }
 
 #[test]
 fn a_daemon_puts_it_off_and_goes_on() {
-    let bench = of_a_name_that_is_gone();
+    let (bench, _server) = of_a_name_that_is_gone();
     let mut daemon = bench.setup.start(&bench.bed);
     let status = until("it is put off", || {
         let status = bench.status();
@@ -89,7 +95,7 @@ fn a_daemon_puts_it_off_and_goes_on() {
 #[test]
 fn after_a_day_the_ca_is_asked_whatever_is_found() {
     needs!("faketime");
-    let bench = of_a_name_that_is_gone();
+    let (bench, _server) = of_a_name_that_is_gone();
     bench.command(&["renew"]).expect_code(1);
     bench.later("+23h", &["renew"]).expect_code(1);
     assert_eq!(bench.ca.seen().orders, 0);
@@ -103,7 +109,7 @@ fn a_name_that_does_not_exist_keeps_no_renewal_waiting() {
     needs!("faketime");
     let names = [NAME, DEAD];
     // What the CA would see of the first is not known here; the second is known not to exist.
-    let bench = bench(&names, "partial = \"always\"", |_| vec![(NAME, Record::ServFail)]);
+    let (bench, _server) = bench(&names, "partial = \"always\"", |_| vec![(NAME, Told::ServFail)]);
     let ran = bench.command(&["renew"]).expect_code(1);
     says(&ran, &["OBTAINED WITHOUT dead.example.test"]);
     let seen = bench.ca.seen();
