@@ -73,6 +73,8 @@ pub(super) enum TransportError {
 fn connect_remedy(reason: &str) -> &'static str {
     if reason.contains("UnknownIssuer") {
         "; its certificate is not from a public CA: put the root it comes from into `acme.roots`"
+    } else if reason.contains("CaUsedAsEndEntity") {
+        "; it shows a CA's certificate as its own: it needs one that was signed for its name, and `acme.roots` the root of that"
     } else if reason.contains("certificate") {
         "; is something between this machine and the CA, or is this machine's clock wrong"
     } else {

@@ -18,8 +18,9 @@ use crate::renewal::{Event, What};
 use crate::store::{Store, StoreError};
 use crate::words::printable;
 
-/// How long `renew` without a daemon waits for its notices to be taken.
-const LAST_MINUTE: Duration = Duration::from_secs(30);
+/// How long `renew` without a daemon waits for its notices to be taken: longer than each of the ways may
+/// take, so that what was tried is known to have been tried.
+const LAST_MINUTE: Duration = Duration::from_secs(70);
 /// [`Notice::cause`] of an attempt that failed.
 const ORDER: &str = "order";
 /// [`Notice::cause`] of an order that is put off.

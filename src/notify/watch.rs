@@ -146,7 +146,7 @@ fn expiring(
     let attempts = &state.attempts;
     let last = match (&attempts.last_error, attempts.failures) {
         (Some(error), failures @ 1..) => {
-            format!("; {failures} attempts to renew it failed in a row, the last one: {error}")
+            format!("; attempts to renew it that failed in a row: {failures}, the last one: {error}")
         }
         _ => String::new(),
     };
@@ -264,7 +264,11 @@ mod tests {
         let after = certificate.not_after() + Duration::from_secs(1);
         let notice = expiring(Stage::Expired, &request, &certificate, &state, after, "gate");
         assert_eq!((notice.kind, notice.cause.as_str()), (Kind::Expired, "the certificate has expired"));
-        assert!(notice.text.contains("2 attempts to renew it failed in a row, the last one: the CA said no"));
+        assert!(
+            notice
+                .text
+                .contains("attempts to renew it that failed in a row: 2, the last one: the CA said no")
+        );
         assert!(notice.text.contains("the next attempt to renew it is at 2026-11-25 10:00:00 UTC"));
     }
 }

@@ -56,6 +56,8 @@ pub enum ResolverError {
 #[derive(Debug, Clone)]
 pub struct Resolver {
     authority: Authority,
+    /// The administrator has named the servers.
+    is_named: bool,
 }
 
 impl Resolver {
@@ -71,7 +73,7 @@ impl Resolver {
         } else {
             Lookup::new(servers)
         };
-        Ok(Self { authority: Authority { lookup, port: PORT } })
+        Ok(Self { authority: Authority { lookup, port: PORT }, is_named: !servers.is_empty() })
     }
 
     /// Zones' own servers are asked at this port in place of 53, for networks that redirect it and for
@@ -92,6 +94,7 @@ impl Resolver {
             lookup.ask(absolute(name), RecordType::AAAA, until),
             climb(lookup, name, until),
         );
+        let (a, aaaa) = if self.is_named { (a, aaaa) } else { (hearsay(a), hearsay(aaaa)) };
         let words = self.confirm(&a, &aaaa, &caa, Instant::now() + CONFIRMATION).await;
         let word = |kind| words.iter().find(|(asked, _)| *asked == kind).map(|(_, word)| *word);
         let (caa, caa_at) = match caa {
@@ -140,6 +143,16 @@ impl Resolver {
         let words = together(doubts.into_iter().map(ask).collect()).await;
         words.into_iter().flatten().collect()
     }
+}
+
+/// The system's resolver may tell the inside of a network other things than the world hears, and call itself
+/// an authority for them (a split horizon): that confirms nothing. Servers that are named in `acme.resolvers`
+/// are believed, as they may be the zone's own.
+fn hearsay(mut ended: Ended) -> Ended {
+    if let End::NoName { authoritative } | End::NoData { authoritative } = &mut ended.with {
+        *authoritative = false;
+    }
+    ended
 }
 
 /// One family without addresses is common; both without any, and whatever else stops a CA, is worth a

@@ -197,7 +197,7 @@ impl Keeper {
             }
         };
         drop(door);
-        self.take(name, request, &chosen, obtained, issuer, tell)
+        self.take(name, request, &chosen, &outlook, obtained, issuer, tell)
             .map_err(|e| Refusal::local(e.to_string()).into())
     }
 
@@ -240,11 +240,13 @@ impl Keeper {
     }
 
     /// Stores what was obtained, and makes it visible.
+    #[expect(clippy::too_many_arguments)]
     fn take(
         &self,
         name: &str,
         request: &CertificateRequest,
         chosen: &Chosen,
+        outlook: &Outlook,
         certificate: Certificate,
         issuer: Issuer,
         tell: &impl Fn(What),
@@ -281,13 +283,11 @@ impl Keeper {
             let mut reasons = Vec::new();
             for identifier in &chosen.without {
                 let kept = state.failing.entry(identifier.clone()).or_default();
+                let found = outlook.sentences.iter().flatten().find(|(name, _)| *name == identifier);
+                let known = kept.attempts.last_error.clone();
+                let error = known.or(found.map(|(_, sentence)| sentence.clone())).unwrap_or_default();
                 if kept.attempts.retry_at.is_none_or(|at| SystemTime::from(at) <= now) {
-                    names::failed(
-                        kept,
-                        &kept.attempts.last_error.clone().unwrap_or_default(),
-                        now,
-                        rand_unit(),
-                    );
+                    names::failed(kept, &error, now, rand_unit());
                 }
                 kept.dropped = true;
                 reasons.push(format!(

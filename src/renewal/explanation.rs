@@ -213,6 +213,10 @@ impl<'a> Case<'a> {
             _ => String::new(),
         };
         match self.failure.kind.as_str() {
+            "connection" if detail.contains("https://") => Finding::new(
+                format!("{NOBODY}, and the CA's words are of https: something in front sent it on there"),
+                "exempt /.well-known/acme-challenge/ from redirects on port 80, and have it passed on to this gate",
+            ),
             "connection" if detail.contains("refused") => Finding::new(
                 format!("{NOBODY}, and what the CA found there refused it{by_ipv6}"),
                 "the name's A and AAAA records must lead here; where they do, open it in the firewall, which rejects it, and forward it to this machine",

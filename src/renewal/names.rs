@@ -43,16 +43,15 @@ pub fn choose(
     let is_left_out = |name: &Identifier| {
         let kept = failing.get(name);
         let failures = kept.map_or(0, |f| f.attempts.failures);
-        let is_dropped = kept.is_some_and(|f| f.dropped);
+        let (is_dropped, is_condemned) = (kept.is_some_and(|f| f.dropped), condemned.contains(name));
         match partial {
             Partial::Never => false,
-            _ if condemned.contains(name) && (is_emergency || is_dropped || partial == Partial::Always) => {
-                true
-            }
+            _ if is_condemned && (is_dropped || partial == Partial::Always) => true,
             _ if retried.contains(name) => false,
             _ if is_dropped => true,
             Partial::Always => failures > 0,
-            Partial::Emergency => is_emergency && failures >= KEEPS_FAILING,
+            // A preflight may be wrong, so it stands for one failure and not for all of them.
+            Partial::Emergency => is_emergency && failures + u32::from(is_condemned) >= KEEPS_FAILING,
         }
     };
     let (without, with): (Vec<_>, Vec<_>) = wanted.iter().cloned().partition(is_left_out);
@@ -141,7 +140,8 @@ mod tests {
             (&dropped, &["b.net"], &["b.net"], Emergency, true, &["b.net"]),
             (&dropped, &[], &[], Never, false, &[]),
             (&none, &["b.net"], &[], Emergency, false, &[]),
-            (&none, &["b.net"], &[], Emergency, true, &["b.net"]),
+            (&none, &["b.net"], &[], Emergency, true, &[]),
+            (&dead, &["b.net"], &[], Emergency, true, &["b.net"]),
             (&none, &["b.net"], &[], Always, false, &["b.net"]),
             (&none, &["b.net"], &[], Never, true, &[]),
             (&all_dead, &[], &[], Always, true, &[]),
