@@ -34,7 +34,10 @@ pub(super) fn run(arguments: &Arguments, rehearse: &RehearseArguments) -> Result
     if !rehearse.json {
         output::line(match conclusion {
             Conclusion::Well => "verdict: a renewal would work; nothing was changed",
-            _ => "verdict: a renewal would FAIL as things are; nothing was changed",
+            Conclusion::Later => {
+                "verdict: none yet, the CA's limits allow no rehearsal now; nothing was changed"
+            }
+            Conclusion::Failed => "verdict: a renewal would FAIL as things are; nothing was changed",
         });
     }
     Ok(exit_code(conclusion))

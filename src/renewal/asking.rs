@@ -73,33 +73,38 @@ impl Refusal {
 
     /// Whether staging has shown that production would fail too.
     fn is_telling(&self) -> bool {
-        matches!(self.kind, Kind::Names | Kind::Permanent | Kind::Transient)
+        // What it says of the account, or of itself, is true for staging alone.
+        self.kind == Kind::Names || (self.kind == Kind::Permanent && !self.failures.is_empty())
     }
 }
 
 impl Keeper {
-    /// Whether the ledger lets any of the issuers be asked, before doors are opened for it.
+    /// Whether the ledger lets any of the issuers be asked for these names, before doors are opened for it.
     pub(super) fn may_ask_anyone(
         &self,
         name: &str,
-        request: &CertificateRequest,
+        identifiers: &[Identifier],
         asked: Asked,
     ) -> Result<(), Refusal> {
         let config = self.config();
         let is_urgent = self.lineages.borrow().get(name).is_none_or(|l| l.is_urgent(clock::now()));
-        let mut first = None;
+        let mut soonest: Option<(SystemTime, Refusal)> = None;
         for issuer in config.acme.issuers() {
-            match self.allowed(
-                &config,
-                issuer,
-                &self.ask(name, issuer, &issuer.name(), &request.identifiers, asked, false),
-            ) {
+            let issuer_name = issuer.name();
+            let ask = self.ask(name, issuer, &issuer_name, identifiers, asked, false);
+            let refused = match self.allowed(&config, issuer, &ask) {
                 Ok(()) => return Ok(()),
-                Err(refusal) if refusal.passes_on(is_urgent) => first = first.or(Some(refusal)),
-                Err(refusal) => return Err(first.unwrap_or(refusal)),
+                Err(refused) => refused,
+            };
+            let is_passed_on = limited(refused.clone()).passes_on(is_urgent);
+            if soonest.as_ref().is_none_or(|(until, _)| refused.until < *until) {
+                soonest = Some((refused.until, limited(refused)));
+            }
+            if !is_passed_on {
+                break;
             }
         }
-        first.map_or(Ok(()), Err)
+        soonest.map_or(Ok(()), |(_, refusal)| Err(refusal))
     }
 
     /// Asks the issuers in their order, as long as the one before is down or refuses for good.
@@ -232,7 +237,7 @@ impl Keeper {
         let now = clock::now();
         let refusal = match &result {
             Ok(_) => None,
-            Err(e) => Some(self.refusal(issuer, e, outlook, now)),
+            Err(e) => Some(refusal(issuer, e, &chosen.with, outlook, now)),
         };
         charged.settle(&happened);
         {
@@ -307,7 +312,10 @@ impl Keeper {
         }
         happened.ordered = ordered.get().is_some();
         happened.exempt = ordered.get() == Some(true);
-        happened.obtained = obtained.is_ok();
+        // What the CA has signed counts there, whether or not it could be accepted here.
+        let is_signed =
+            |e: &AcmeError| matches!(e.action(), "accept the certificate" | "download the certificate");
+        happened.obtained = obtained.as_ref().map_or_else(is_signed, |_| true);
         if let Err(e) = &obtained {
             let failed = e.failures().iter().filter(|f| f.authorization_failed);
             happened.failed = failed.map(|f| f.identifier.clone()).collect();
@@ -344,9 +352,9 @@ impl Keeper {
         }
     }
 
-    fn allowed(&self, config: &Config, issuer: &Issuer, ask: &Ask<'_>) -> Result<(), Refusal> {
+    fn allowed(&self, config: &Config, issuer: &Issuer, ask: &Ask<'_>) -> Result<(), super::ledger::Refusal> {
         let limits = Limits::of(issuer, &config.acme.limits);
-        self.ledger.borrow_mut().allows(ask, &limits, clock::now()).map_err(limited)
+        self.ledger.borrow_mut().allows(ask, &limits, clock::now())
     }
 
     pub(super) fn save_ledger(&self) -> Result<(), crate::store::StoreError> {
@@ -355,30 +363,61 @@ impl Keeper {
         self.ledger.borrow_mut().saved();
         Ok(())
     }
+}
 
-    fn refusal(&self, issuer: &Issuer, error: &AskError, outlook: &Outlook, now: SystemTime) -> Refusal {
-        let acme = match error {
-            AskError::Acme(e) | AskError::Issuer(IssuerError::Acme(e)) => e,
-            AskError::Issuer(_) => {
-                return Refusal { text: error.to_string(), kind: Kind::Permanent, failures: Vec::new() };
-            }
-        };
-        let kind = match acme.verdict() {
-            Verdict::RateLimited { until, .. } => {
-                Kind::Paused(until.unwrap_or(now + schedule::retry_after(2, 0.0)))
-            }
-            Verdict::Unavailable => Kind::Unavailable,
-            Verdict::Permanent => Kind::Permanent,
-            Verdict::Validation => Kind::Names,
-            Verdict::Transient | Verdict::AccountGone => Kind::Transient,
-        };
-        let failures = acme.failures().to_vec();
-        let expected =
-            matches!(issuer, Issuer::LetsEncrypt | Issuer::LetsEncryptStaging).then_some(VANTAGE_POINTS);
-        let seen = Seen { preflight: outlook.sentences.as_ref(), vantage_points: expected };
-        let text = explanation::sentence(acme, &seen);
-        Refusal { text, kind, failures }
+/// What an error of an order means, in words that take in what was seen besides.
+fn refusal(
+    issuer: &Issuer,
+    error: &AskError,
+    ordered: &[Identifier],
+    outlook: &Outlook,
+    now: SystemTime,
+) -> Refusal {
+    let acme = match error {
+        AskError::Acme(e) | AskError::Issuer(IssuerError::Acme(e)) => e,
+        AskError::Issuer(_) => {
+            return Refusal { text: error.to_string(), kind: Kind::Permanent, failures: Vec::new() };
+        }
+    };
+    let kind = match acme.verdict() {
+        Verdict::RateLimited { until, .. } => {
+            Kind::Paused(until.unwrap_or(now + schedule::retry_after(2, 0.0)))
+        }
+        Verdict::Unavailable => Kind::Unavailable,
+        Verdict::Permanent => Kind::Permanent,
+        Verdict::Validation => Kind::Names,
+        Verdict::Transient | Verdict::AccountGone => Kind::Transient,
+    };
+    let expected =
+        matches!(issuer, Issuer::LetsEncrypt | Issuer::LetsEncryptStaging).then_some(VANTAGE_POINTS);
+    let seen = Seen { preflight: outlook.sentences.as_ref(), vantage_points: expected };
+    let text = explanation::sentence(acme, &seen);
+    let mut failures = acme.failures().to_vec();
+    if failures.is_empty() && kind == Kind::Permanent {
+        failures = named_in(&acme.to_string(), ordered);
     }
+    Refusal { text, kind, failures }
+}
+
+/// The names that a refusal without subproblems speaks of, where it is not of all of them.
+fn named_in(text: &str, ordered: &[Identifier]) -> Vec<NameFailure> {
+    let text_lower = text.to_ascii_lowercase();
+    let is_of_a_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '_');
+    let words: BTreeSet<_> =
+        text_lower.split(|c| !is_of_a_name(c)).map(|word| word.trim_matches(['.', ':'])).collect();
+    let named: Vec<_> = ordered.iter().filter(|i| words.contains(i.to_string().as_str())).collect();
+    if named.len() == ordered.len() {
+        return Vec::new();
+    }
+    let failure = |identifier: &&Identifier| NameFailure {
+        identifier: (*identifier).clone(),
+        kind: "rejectedIdentifier".to_owned(),
+        detail: text.to_owned(),
+        status: None,
+        arrivals: Vec::new(),
+        authorization_failed: false,
+    };
+    named.iter().map(failure).collect()
 }
 
 /// What an order may cost at the CA, until it has ended. One that is given up because the program is told
@@ -418,4 +457,27 @@ enum AskError {
     Issuer(#[from] IssuerError),
     #[error(transparent)]
     Acme(#[from] AcmeError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_without_subproblems_may_still_name_names() {
+        let ordered: Vec<Identifier> =
+            ["a.test", "blocked.test", "192.0.2.1"].iter().map(|n| n.parse().unwrap()).collect();
+        for (text, wanted) in [
+            ("order included a domain that is forbidden: \"blocked.test\"", &["blocked.test"][..]),
+            ("Cannot issue for BLOCKED.test.", &["blocked.test"]),
+            ("no certificate for sub.blocked.test", &[]),
+            ("192.0.2.1: not yours", &["192.0.2.1"]),
+            ("a.test, blocked.test and 192.0.2.1", &[]),
+            ("policy forbids it", &[]),
+        ] {
+            let named = named_in(text, &ordered);
+            let named: Vec<_> = named.iter().map(|f| f.identifier.to_string()).collect();
+            assert_eq!(named, wanted, "{text}");
+        }
+    }
 }

@@ -84,10 +84,8 @@ impl Keeper {
             }
             Err(Stopped::Refused(Refusal { kind: Kind::Limited(until), text, .. })) => {
                 drop(begun);
-                tell(What::Limited { retry_at: stamp(until), reason: text.clone() });
-                if let Some(lineage) = self.lineages.borrow_mut().get_mut(name) {
-                    lineage.limited = Some((until, text));
-                }
+                self.note_limited(name, until, &text, is_retry.then_some(&retried));
+                tell(What::Limited { retry_at: stamp(until), reason: text });
                 Outcome::Later
             }
             Err(Stopped::Refused(refusal)) => {
@@ -145,7 +143,17 @@ impl Keeper {
     ) -> Result<(), Stopped> {
         let config = self.config();
         let Some(request) = config.certificates.iter().find(|c| c.name == name) else { return Ok(()) };
-        self.may_ask_anyone(name, request, asked)?;
+        let mut retried = retried;
+        let nothing = BTreeSet::new();
+        let without_preflight = |retried| self.choose(request, &nothing, retried).with;
+        if let Err(refusal) = self.may_ask_anyone(name, &without_preflight(retried), asked) {
+            if is_retry || retried.is_empty() {
+                return Err(refusal.into());
+            }
+            // Names that are not to be asked for yet do not hold up the others.
+            retried = &nothing;
+            self.may_ask_anyone(name, &without_preflight(retried), asked)?;
+        }
         let door = self
             .door
             .open()
@@ -329,6 +337,31 @@ impl Keeper {
         }
     }
 
+    /// Nothing is asked before `until`, or before so little is left of the present certificate that
+    /// another issuer is asked. Where it was asked for names that were left out, only they wait.
+    fn note_limited(
+        &self,
+        name: &str,
+        until: SystemTime,
+        text: &str,
+        retried: Option<&BTreeSet<Identifier>>,
+    ) {
+        let now = clock::now();
+        let until = until.min(now + schedule::LONGEST_WAIT);
+        let mut lineages = self.lineages.borrow_mut();
+        let Some(lineage) = lineages.get_mut(name) else { return };
+        let Some(retried) = retried else {
+            let urgent = lineage.validity().map(postponement::last_moment).filter(|at| *at > now);
+            lineage.limited = Some((urgent.map_or(until, |at| at.min(until)), text.to_owned()));
+            return;
+        };
+        for identifier in retried {
+            if let Some(kept) = lineage.state.failing.get_mut(identifier) {
+                kept.attempts.retry_at = Some(stamp(until));
+            }
+        }
+    }
+
     fn note_refused(
         &self,
         name: &str,
@@ -349,13 +382,14 @@ impl Keeper {
                 lineage.state.staging_first |=
                     matches!(kind, Kind::Names | Kind::Permanent | Kind::Transient);
                 let attempts = &mut lineage.state.attempts;
-                if let Kind::Paused(until) = kind {
-                    let until = stamp(until.min(now + schedule::LONGEST_WAIT));
-                    attempts.retry_at = attempts.retry_at.max(Some(until));
-                }
                 attempts.last_error = Some(error.clone());
                 retry_at = attempts.retry_at.unwrap_or(retry_at);
             }
+        }
+        if let Kind::Paused(until) = kind {
+            // The ledger keeps it for that issuer; another one may be asked when there is no time left.
+            self.note_limited(name, until, &error, is_retry.then_some(retried));
+            retry_at = retry_at.max(stamp(until.min(now + schedule::LONGEST_WAIT)));
         }
         tell(What::Failed { error, retry_at, still_served: self.is_live(name) });
     }

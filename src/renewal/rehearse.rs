@@ -2,8 +2,9 @@
 
 use std::rc::Rc;
 
-use super::asking::Refusal;
+use super::asking::{Kind, Refusal};
 use super::keeper::{Asked, Keeper, Outcome, UnknownNames};
+use super::lineages::stamp;
 use super::names::Chosen;
 use super::report::{Event, What};
 use crate::config::{CertificateRequest, Issuer};
@@ -64,6 +65,10 @@ impl Keeper {
                 Ok(passed) => {
                     tell(What::Rehearsed { passed });
                     Outcome::Well
+                }
+                Err(Refusal { kind: Kind::Limited(until), text, .. }) => {
+                    tell(What::Limited { retry_at: stamp(until), reason: text });
+                    Outcome::Later
                 }
                 Err(refusal) => {
                     tell(What::RehearsalFailed { error: refusal.text });
