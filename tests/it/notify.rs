@@ -350,7 +350,10 @@ fn the_end_of_a_certificate_is_told_by_stages() {
     }
     let documents = hook.documents();
     let last = documents.last().unwrap();
-    assert!(last["text"].as_str().unwrap().contains("attempts to renew it that failed in a row: 1"), "{last}");
+    assert!(
+        last["text"].as_str().unwrap().contains("attempts to renew it that failed in a row: 1"),
+        "{last}"
+    );
     // A new one ends it all, and its end is told afresh.
     store(&setup, 1, 90);
     setup.renew(&bed);

@@ -104,3 +104,47 @@ fn in_an_emergency_what_keeps_failing_is_left_out() {
     says(&ran, &["OBTAINED WITHOUT dead.example.test", "CAA"]);
     assert_eq!(stored(&bench), ["also.example.test", NAME]);
 }
+
+#[test]
+fn a_name_whose_failures_are_used_up_holds_up_nobody() {
+    let bench = bench("always");
+    bench.ca.set(failing(DEAD));
+    let mut certificates = 0;
+    for _ in 0..8 {
+        let ran = bench.command(&["renew", "--force"]).expect_code(1);
+        says(&ran, &["dead.example.test"]);
+        certificates += 1;
+        assert_eq!(bench.ca.seen().certificates, certificates, "{}", ran.text());
+    }
+    assert_eq!(bench.failed(DEAD), 5);
+    assert_eq!(stored(&bench), ["also.example.test", NAME]);
+}
+
+#[test]
+fn a_name_that_is_refused_in_words_alone_is_left_out() {
+    let bench = bench("always");
+    let refused = RefusedIdentifiers {
+        identifiers: vec![identifier(DEAD)],
+        kind: ProblemType::RejectedIdentifier,
+        form: RefusalForm::Detail,
+    };
+    bench.ca.set(Faults { refused: Some(refused), ..Faults::default() });
+    let ran = bench.command(&["renew"]).expect_code(1);
+    says(&ran, &["OBTAINED WITHOUT dead.example.test"]);
+    assert_eq!(stored(&bench), ["also.example.test", NAME]);
+}
+
+#[test]
+fn what_waits_for_a_year_is_said_and_does_not_spin() {
+    needs!("faketime");
+    let mut bench = bench("never");
+    bench.setup = bench.setup.acme("limits = { failed-authorizations = \"2 in 365d\" }");
+    bench.ca.set(failing(DEAD));
+    bench.command(&["renew"]).expect_code(1);
+    for _ in 0..2 {
+        bench.later("+3m", &["renew"]).expect_code(75);
+    }
+    let shown = bench.later("+3m", &["status"]).expect_code(0);
+    says(&shown, &["the CA's limits allow nothing before"]);
+    assert_eq!(bench.failed(DEAD), 1);
+}
