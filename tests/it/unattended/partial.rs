@@ -8,6 +8,8 @@ use wicketgate::rehearsal::{Faults, ProblemType, RefusalForm, RefusedIdentifiers
 use super::NAME;
 use super::bench::{Bench, events, failing, identifier, says, told};
 use crate::bed::needs;
+use crate::bed::process::run;
+use crate::bed::wicketgate::PROGRAM;
 
 const DEAD: &str = "dead.example.test";
 const NAMES: [&str; 3] = [NAME, DEAD, "also.example.test"];
@@ -146,5 +148,11 @@ fn what_waits_for_a_year_is_said_and_does_not_spin() {
     }
     let shown = bench.later("+3m", &["status"]).expect_code(0);
     says(&shown, &["the CA's limits allow nothing before"]);
+    let mut daemon = std::process::Command::new("timeout");
+    crate::bed::wicketgate::clean(&mut daemon);
+    let daemon = daemon.args(["3", "faketime", "-f", "+3m", PROGRAM, "--config"]);
+    let ran = run(daemon.arg(bench.setup.write(&bench.bed)).arg("run"));
+    says(&ran, &["ready: ", "not asked of the CA before"]);
+    assert!(ran.text().lines().count() < 30, "{}", ran.text());
     assert_eq!(bench.failed(DEAD), 1);
 }
