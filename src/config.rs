@@ -16,7 +16,9 @@ use crate::hostname::{Hostname, Identifier};
 
 mod acme;
 mod certificates;
+mod deploy;
 mod document;
+mod endpoint;
 mod environment;
 mod files;
 mod flags;
@@ -28,6 +30,7 @@ mod notify;
 mod problem;
 mod section;
 
+pub use endpoint::{Endpoint, Protocol};
 pub use environment::environment;
 pub use flags::Flags;
 pub use problem::{ConfigError, Problem};
@@ -48,7 +51,7 @@ pub struct Config {
     pub front: Option<Front>,
     /// Certificates to obtain, in the order of the file; their names are unique.
     pub certificates: Vec<CertificateRequest>,
-    /// Servers to reload, by name; those that certificates refer to exist.
+    /// Servers that take certificates, by name; those that certificates refer to exist.
     pub deploy: BTreeMap<String, DeployTarget>,
     /// Whom to tell.
     pub notify: Notify,
@@ -334,13 +337,108 @@ pub enum KeyType {
     Rsa4096,
 }
 
-/// `[deploy.NAME]`
+/// `[deploy.NAME]`: a server that takes certificates.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeployTarget {
-    /// The command that makes the server read the new files: program and arguments, no shell.
-    pub reload: Vec<String>,
-    /// How long it may run.
+    /// What it is, where it is one that is known: by `service`, or by the table's name.
+    pub service: Option<Service>,
+    /// The command that tests the server's configuration: program and arguments, no shell.
+    pub check: Option<Vec<String>>,
+    /// The command that makes the server read the new files; there is one where `service` is `None`.
+    pub reload: Option<Vec<String>>,
+    /// The command that starts a server which a reload has ended.
+    pub start: Option<Vec<String>>,
+    /// `reload` is run once for each certificate, as certbot runs its hooks.
+    pub each: bool,
+    /// Where the server shows its certificates; nothing is proven where there is none.
+    pub verify: Vec<Endpoint>,
+    /// How long the server may take to show what it was given.
+    pub verify_timeout: Duration,
+    /// Files that are written for the server.
+    pub copies: Option<Copies>,
+    /// HAProxy's runtime API: a UNIX socket.
+    pub runtime_socket: Option<PathBuf>,
+    /// Variables for the commands, besides the usual few.
+    pub environment: BTreeMap<String, String>,
+    /// How long a command may run.
     pub timeout: Duration,
+}
+
+impl Default for DeployTarget {
+    fn default() -> Self {
+        Self {
+            service: None,
+            check: None,
+            reload: None,
+            start: None,
+            each: false,
+            verify: Vec::new(),
+            verify_timeout: Duration::from_secs(30),
+            copies: None,
+            runtime_socket: None,
+            environment: BTreeMap::new(),
+            timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// A server whose ways are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Service {
+    /// nginx
+    Nginx,
+    /// Squid
+    Squid,
+    /// HAProxy
+    Haproxy,
+    /// Apache httpd
+    Apache,
+    /// hitch
+    Hitch,
+}
+
+/// `copy = { fullchain = "…", key = "…", owner = "root:proxy", mode = "0640" }`
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Copies {
+    /// The leaf alone.
+    pub cert: Option<PathBuf>,
+    /// Everything but the leaf.
+    pub chain: Option<PathBuf>,
+    /// Leaf and chain.
+    pub fullchain: Option<PathBuf>,
+    /// The private key.
+    pub key: Option<PathBuf>,
+    /// Leaf, chain and key in one.
+    pub combined: Option<PathBuf>,
+    /// `user`, `user:group` or `:group`; the writer's own where there is none.
+    pub owner: Option<String>,
+    /// Their mode.
+    pub mode: CopyMode,
+}
+
+/// A file's permission bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CopyMode(pub u32);
+
+impl Default for CopyMode {
+    fn default() -> Self {
+        Self(0o600)
+    }
+}
+
+impl Copies {
+    /// The store's name of each file to copy, and the path it is copied to, where `{name}` stands for the
+    /// certificate's name.
+    pub fn files(&self) -> impl Iterator<Item = (&'static str, &PathBuf)> {
+        let all = [
+            ("cert.pem", &self.cert),
+            ("chain.pem", &self.chain),
+            ("fullchain.pem", &self.fullchain),
+            ("privkey.pem", &self.key),
+            ("combined.pem", &self.combined),
+        ];
+        all.into_iter().filter_map(|(name, path)| Some((name, path.as_ref()?)))
+    }
 }
 
 /// `[admin]`

@@ -1,14 +1,14 @@
-//! `[[certificate]]` and `[deploy.NAME]`, checked.
+//! `[[certificate]]`, checked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::Duration;
 
+use super::deploy::service;
 use super::front::listing;
 use super::keys::nearest;
 use super::problem::seen;
-use super::section::{Entry, Section, one_of};
-use super::{CertificateRequest, DeployTarget, KeyType, Partial};
+use super::section::{Section, one_of};
+use super::{CertificateRequest, KeyType, Partial};
 use crate::hostname::Identifier;
 
 /// Most identifiers in one certificate: the limit of the public CAs.
@@ -129,10 +129,10 @@ fn name(section: &Section<'_>, identifiers: &[Identifier]) -> Option<String> {
     }
 }
 
-const NAME_FORM: &str =
+pub(super) const NAME_FORM: &str =
     "write letters, digits, `.`, `-`, `_` and `:`, 200 at most, the first of them a letter, a digit or `_`";
 
-fn is_file_name(text: &str) -> bool {
+pub(super) fn is_file_name(text: &str) -> bool {
     text.len() <= 200
         && text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':'))
@@ -169,7 +169,7 @@ fn deploy_names(section: &Section<'_>, targets: &[&str], embedded: bool) -> Vec<
 }
 
 fn known_target(text: &str, targets: &[&str]) -> Result<String, String> {
-    if targets.contains(&text) {
+    if targets.contains(&text) || service(text).is_some() {
         return Ok(text.to_owned());
     }
     let remedy = match nearest(text, targets.iter().copied()) {
@@ -178,51 +178,6 @@ fn known_target(text: &str, targets: &[&str]) -> Result<String, String> {
         None => format!("add that table, or name one of {}", listing(targets)),
     };
     Err(format!("there is no table for {}; {remedy}", seen(&format!("[deploy.{text}]"))))
-}
-
-/// The servers to reload.
-pub(super) fn targets(root: &Section<'_>) -> BTreeMap<String, DeployTarget> {
-    let mut targets = BTreeMap::new();
-    for (name, section) in root.named("deploy") {
-        if !is_file_name(name) {
-            section.refuse(&format!("{} is no name for a server; {NAME_FORM}", seen(name)));
-        }
-        let reload = match section.entry("reload") {
-            Some(entry) => command(&entry),
-            None => {
-                let message = "missing; write the command that makes the server read the new files, as in `reload = [\"nginx\", \"-s\", \"reload\"]`";
-                section.refuse_missing("reload", message);
-                Vec::new()
-            }
-        };
-        let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3600));
-        let timeout = section.duration("timeout", 60 * second, second..=hour);
-        targets.insert(name.to_owned(), DeployTarget { reload, timeout });
-    }
-    targets
-}
-
-/// A program and its arguments.
-pub(super) fn command(entry: &Entry<'_>) -> Vec<String> {
-    let items = entry.items();
-    let words: Vec<_> = items.iter().filter_map(Entry::text).map(str::to_owned).collect();
-    // A list with something else than texts in it was refused before.
-    if entry.text().is_some() || words.len() < items.len() {
-        return Vec::new();
-    }
-    match words.first().map(String::as_str) {
-        None => entry.refuse("an empty list; write the program and its arguments"),
-        Some("") => entry.refuse("the program's name is empty; write its absolute path, or its bare name"),
-        Some(program) if program.contains('/') && !program.starts_with('/') => entry.refuse(&format!(
-            "{} is a relative path, which would depend on where wicketgate is started; write it from `/`, or the bare name of an installed program",
-            seen(program)
-        )),
-        Some(_) if words.iter().any(|word| word.contains('\0')) => {
-            entry.refuse("an argument has a zero byte in it; remove it");
-        }
-        Some(_) => {}
-    }
-    words
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use super::flags::Flags;
 use super::problem::{ConfigError, Origin, Report};
 use super::section::Section;
 use super::{
-    CertificateRequest, Config, DEFAULT_FILE, Front, Gate, Issuer, Upstream, acme, certificates, environment,
-    files, front, gate, keys, notify,
+    CertificateRequest, Config, DEFAULT_FILE, Front, Gate, Issuer, Upstream, acme, certificates, deploy,
+    environment, files, front, gate, keys, notify,
 };
 use crate::hostname::Identifier;
 
@@ -86,13 +86,14 @@ fn build(root: &Section<'_>) -> (Config, bool) {
         None => (None, true),
     };
     let gate = gate::gate(root, configured_hosts(&certificates, front.as_ref()));
+    let deploy = deploy::targets(root, &certificates);
     let config = Config {
         state_dir: state_dir(root),
         acme,
         gate,
         front,
         certificates,
-        deploy: certificates::targets(root),
+        deploy,
         notify: notify::notify(root),
         admin: acme::admin(root),
         digest: String::new(),

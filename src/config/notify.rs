@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::Uri;
 
 use super::acme::{existing_file, without_credentials};
-use super::certificates::command;
+use super::deploy::command;
 use super::problem::seen;
 use super::section::Section;
 use super::{Mail, MailSecurity, Notify};

@@ -84,6 +84,15 @@ impl<'a> Section<'a> {
         entries.keys().map(|key| (key.as_str(), table.table(key))).collect()
     }
 
+    /// Every value of this table under its name.
+    pub(super) fn entries(&self) -> Vec<(&'a str, Entry<'a>)> {
+        let Some(Node { value: Value::Table(entries), .. }) = self.node else { return Vec::new() };
+        let entry = |(name, node): (&'a String, &'a Node)| {
+            (name.as_str(), Entry { node, path: self.join(name), report: self.report })
+        };
+        entries.iter().map(entry).collect()
+    }
+
     /// The value, parsed; the default where it is missing or wrong.
     pub(super) fn parsed<T>(
         &self,

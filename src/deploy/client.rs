@@ -18,7 +18,7 @@ use crate::config::Config;
 /// Time for the helper beyond the command's own limit.
 const SLACK: Duration = Duration::from_secs(10);
 
-/// Why a server did not take a certificate.
+/// Why something could not be done for a server.
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
     /// The helper could not be started or is gone.
@@ -78,19 +78,79 @@ impl Helper {
         Ok(Running { child, read: BufReader::new(read), write })
     }
 
-    /// Has a service take a certificate.
+    /// Has the server's configuration tested; `false` where there is no test.
     ///
     /// # Errors
     /// [`DeployError`]: the sentence is meant for the administrator.
-    pub async fn reload(&self, config: &Config, service: &str, certificate: &str) -> Result<(), DeployError> {
-        let place = config
-            .deploy
-            .keys()
-            .position(|name| name == service)
-            .ok_or_else(|| DeployError::Unknown(service.to_owned()))?;
-        let action = Action::Reload { service: place, certificate: certificate.to_owned() };
-        let limit = config.deploy.get(service).map_or(SLACK, |target| target.timeout + SLACK);
-        self.perform(config, action, limit).await
+    pub async fn check(&self, config: &Config, service: &str) -> Result<bool, DeployError> {
+        self.serve(config, service, 1, |service| Action::Check { service }).await
+    }
+
+    /// Makes a server read its files again, of which those of some certificates are new.
+    ///
+    /// # Errors
+    /// [`DeployError`]: the sentence is meant for the administrator.
+    pub async fn reload(
+        &self,
+        config: &Config,
+        service: &str,
+        certificates: &[String],
+    ) -> Result<(), DeployError> {
+        let certificates = certificates.to_vec();
+        let count = certificates.len();
+        self.serve(config, service, count, |service| Action::Reload { service, certificates }).await.map(drop)
+    }
+
+    /// Whether the server runs; `None` where that cannot be told.
+    ///
+    /// # Errors
+    /// [`DeployError`]: it could not be looked for.
+    pub async fn is_running(&self, config: &Config, service: &str) -> Result<Option<bool>, DeployError> {
+        match self.serve(config, service, 1, |service| Action::Running { service }).await {
+            Ok(known) => Ok(known.then_some(true)),
+            Err(DeployError::Command(_)) => Ok(Some(false)),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Starts the server; `false` where there is no way to.
+    ///
+    /// # Errors
+    /// [`DeployError`]: the sentence is meant for the administrator.
+    pub async fn start_server(&self, config: &Config, service: &str) -> Result<bool, DeployError> {
+        self.serve(config, service, 1, |service| Action::Start { service }).await
+    }
+
+    /// Writes the files of a stored version to where `copy` wants them.
+    ///
+    /// # Errors
+    /// [`DeployError`]: the sentence is meant for the administrator.
+    pub async fn copy(
+        &self,
+        config: &Config,
+        service: &str,
+        certificate: &str,
+        version: u32,
+    ) -> Result<(), DeployError> {
+        let certificate = certificate.to_owned();
+        self.serve(config, service, 1, |service| Action::Copy { service, certificate, version })
+            .await
+            .map(drop)
+    }
+
+    /// Has something done for a service that may take `times` the time of a command.
+    async fn serve(
+        &self,
+        config: &Config,
+        service: &str,
+        times: usize,
+        action: impl FnOnce(usize) -> Action,
+    ) -> Result<bool, DeployError> {
+        let found = config.deploy.iter().enumerate().find(|(_, (name, _))| *name == service);
+        let (place, (_, target)) = found.ok_or_else(|| DeployError::Unknown(service.to_owned()))?;
+        let times = if target.each { u32::try_from(times).unwrap_or(u32::MAX).max(1) } else { 1 };
+        let limit = target.timeout.saturating_mul(times).saturating_add(SLACK);
+        self.perform(config, action(place), limit).await
     }
 
     /// Runs the command of `[notify]` with a document on its standard input.
@@ -99,10 +159,11 @@ impl Helper {
     /// [`DeployError`]: the sentence is meant for the administrator.
     pub async fn notify(&self, config: &Config, document: &serde_json::Value) -> Result<(), DeployError> {
         let action = Action::Notify { document: document.clone() };
-        self.perform(config, action, NOTIFY_LIMIT + SLACK).await
+        self.perform(config, action, NOTIFY_LIMIT + SLACK).await.map(drop)
     }
 
-    async fn perform(&self, config: &Config, action: Action, limit: Duration) -> Result<(), DeployError> {
+    /// `false`: there was nothing to do.
+    async fn perform(&self, config: &Config, action: Action, limit: Duration) -> Result<bool, DeployError> {
         let request = Request { digest: config.digest.clone(), action };
         let mut slot = self.running.lock().await;
         // One that was there before may have died since: a new one is asked then.
@@ -140,7 +201,7 @@ async fn ask(
     request: &Request,
     limit: Duration,
     slot: &mut Option<Running>,
-) -> Result<Option<Result<(), DeployError>>, DeployError> {
+) -> Result<Option<Result<bool, DeployError>>, DeployError> {
     let conversation = async {
         wire::send(&mut running.write, request).await?;
         wire::receive(&mut running.read).await
@@ -149,7 +210,8 @@ async fn ask(
         Ok(Ok(Some(answer))) => {
             *slot = Some(running);
             Ok(Some(match answer {
-                Answer::Done => Ok(()),
+                Answer::Done => Ok(true),
+                Answer::Nothing => Ok(false),
                 Answer::Failed(reason) => Err(DeployError::Command(reason)),
             }))
         }

@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::command::{self, NOTIFY_LIMIT, Surroundings};
 use super::wire::{self, Action, Answer, Request};
-use crate::config::{Config, ConfigError};
+use crate::config::{CertificateRequest, Config, ConfigError, DeployTarget};
 
 /// Serves requests until the main process is gone. `load` reads the configuration afresh.
 ///
@@ -45,10 +45,71 @@ pub async fn serve(load: impl Fn() -> Result<Config, ConfigError>) -> io::Result
 }
 
 async fn perform(config: &Config, action: &Action) -> Answer {
-    match action {
-        Action::Reload { service, certificate } => reload(config, *service, certificate).await,
-        Action::Notify { document } => notify(config, document).await,
+    if let Action::Notify { document } = action {
+        return notify(config, document).await;
     }
+    match attend(config, action).await {
+        Ok(true) => Answer::Done,
+        Ok(false) => Answer::Nothing,
+        Err(sentence) => Answer::Failed(sentence),
+    }
+}
+
+/// Does something for a service; `false` where there is nothing to do.
+async fn attend(config: &Config, action: &Action) -> Result<bool, String> {
+    match action {
+        Action::Check { service } => {
+            let (_, target) = find(config, *service)?;
+            run(config, target, target.check.as_deref(), &[]).await
+        }
+        Action::Reload { service, certificates } => {
+            let (name, target) = find(config, *service)?;
+            let certificates = known(config, name, certificates)?;
+            run(config, target, target.reload.as_deref(), &certificates).await
+        }
+        Action::Start { service } => {
+            let (_, target) = find(config, *service)?;
+            run(config, target, target.start.as_deref(), &[]).await
+        }
+        Action::Running { .. } | Action::Copy { .. } | Action::Notify { .. } => Ok(false),
+    }
+}
+
+fn find(config: &Config, service: usize) -> Result<(&str, &DeployTarget), String> {
+    let found = config.deploy.iter().nth(service);
+    let (name, target) = found.ok_or("the helper knows no such service")?;
+    Ok((name, target))
+}
+
+/// The certificates of those names, if that service is one of theirs.
+fn known<'a>(
+    config: &'a Config,
+    service: &str,
+    names: &[String],
+) -> Result<Vec<&'a CertificateRequest>, String> {
+    let one = |name: &String| {
+        let found = config.certificates.iter().find(|c| c.name == *name);
+        found
+            .filter(|c| c.deploy.iter().any(|named| named == service))
+            .ok_or_else(|| format!("the helper knows no certificate `{name}` that is deployed to {service}"))
+    };
+    names.iter().map(one).collect()
+}
+
+async fn run(
+    config: &Config,
+    target: &DeployTarget,
+    command: Option<&[String]>,
+    certificates: &[&CertificateRequest],
+) -> Result<bool, String> {
+    let Some(command) = command else { return Ok(false) };
+    let lineage = certificates.first().map(|c| config.state_dir.join("live").join(&c.name));
+    let domains: Vec<_> = certificates.iter().flat_map(|c| &c.identifiers).map(ToString::to_string).collect();
+    let surroundings = Surroundings::Certificate {
+        lineage: lineage.as_deref().unwrap_or(&config.state_dir),
+        domains: &domains.join(" "),
+    };
+    command::run(command, &surroundings, target.timeout).await.map(|()| true)
 }
 
 async fn notify(config: &Config, document: &serde_json::Value) -> Answer {
@@ -56,25 +117,6 @@ async fn notify(config: &Config, document: &serde_json::Value) -> Answer {
         return Answer::Failed("the helper knows no command to notify with".to_owned());
     };
     match command::run(command, &Surroundings::Notice(&document.to_string()), NOTIFY_LIMIT).await {
-        Ok(()) => Answer::Done,
-        Err(e) => Answer::Failed(e),
-    }
-}
-
-async fn reload(config: &Config, service: usize, certificate: &str) -> Answer {
-    let service = config.deploy.iter().nth(service);
-    let certificate = config.certificates.iter().find(|c| c.name == certificate);
-    let (Some((name, target)), Some(certificate)) = (service, certificate) else {
-        return Answer::Failed("the helper knows no such service or certificate".to_owned());
-    };
-    if !certificate.deploy.contains(name) {
-        return Answer::Failed(format!("`{}` is not deployed to {name}", certificate.name));
-    }
-    let lineage = config.state_dir.join("live").join(&certificate.name);
-    let domains: Vec<_> = certificate.identifiers.iter().map(ToString::to_string).collect();
-    let domains = domains.join(" ");
-    let surroundings = Surroundings::Certificate { lineage: &lineage, domains: &domains };
-    match command::run(&target.reload, &surroundings, target.timeout).await {
         Ok(()) => Answer::Done,
         Err(e) => Answer::Failed(e),
     }

@@ -1,10 +1,10 @@
-//! What crosses between the main process and the helper: one JSON object a line, at most 64 kB.
+//! What crosses between the main process and the helper: one JSON object a line, at most 1 MiB.
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Longest line, bytes.
-const LIMIT: u64 = 64 * 1024;
+const LIMIT: u64 = 1 << 20;
 
 /// Asks the helper for one of the few things that it does.
 #[derive(Debug, Serialize, Deserialize)]
@@ -16,16 +16,40 @@ pub(super) struct Request {
     pub(super) action: Action,
 }
 
-/// The few things.
+/// The few things. A service is named by its place among the configured ones, in the order of their names.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) enum Action {
-    /// Run the reload command of a service for a certificate.
+    /// Test the server's configuration.
+    Check {
+        /// Its place.
+        service: usize,
+    },
+    /// Make the server read its files again.
     Reload {
-        /// Place of the service among the configured ones, in the order of their names.
+        /// Its place.
+        service: usize,
+        /// Names of configured certificates that are new for it.
+        certificates: Vec<String>,
+    },
+    /// Find out whether the server runs: done, or failed with a sentence.
+    Running {
+        /// Its place.
+        service: usize,
+    },
+    /// Start the server.
+    Start {
+        /// Its place.
+        service: usize,
+    },
+    /// Write the files that `copy` names.
+    Copy {
+        /// Its place.
         service: usize,
         /// Name of a configured certificate.
         certificate: String,
+        /// Which of its stored versions.
+        version: u32,
     },
     /// Run the command of `[notify]`.
     Notify {
@@ -38,9 +62,11 @@ pub(super) enum Action {
 #[derive(Debug, Serialize, Deserialize, Clone, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Answer {
-    /// The command ended with 0.
+    /// It was done.
     Done,
-    /// It did not, or was not run; a sentence.
+    /// There is no way to do it for this service, and none is needed.
+    Nothing,
+    /// It failed, or was not tried; a sentence.
     Failed(String),
 }
 

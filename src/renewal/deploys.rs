@@ -25,7 +25,7 @@ impl Keeper {
                 outcome = Outcome::Failed;
                 continue;
             }
-            let result = self.helper.reload(&config, &service, name).await;
+            let result = self.helper.reload(&config, &service, &[name.to_owned()]).await;
             let failed = self.record_deploy(name, &service, result.as_ref().err().map(ToString::to_string));
             match failed {
                 None => tell(What::Deployed { service }),

@@ -121,7 +121,7 @@ impl Keeper {
                 continue;
             }
             self.helper
-                .reload(&config, service, name)
+                .reload(&config, service, &[name.to_owned()])
                 .await
                 .map_err(|e| Refusal::local(format!("{service} did not reload: {e}")))?;
             tell(What::Step(format!("{service} reloaded what it has")));

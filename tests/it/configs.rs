@@ -11,7 +11,7 @@ use clap::Parser;
 use proptest::prelude::*;
 use wicketgate::config::{
     Config, ConfigError, Flags, Front, Issuer, KeyType, MailSecurity, Partial, Rate, RateLimits,
-    RedirectHosts, Upstream,
+    RedirectHosts, Service, Upstream,
 };
 
 fn folder(name: &str) -> PathBuf {
@@ -108,10 +108,31 @@ fn beside_squid() {
     let certificate = &config.certificates[0];
     assert_eq!((certificate.name.as_str(), certificate.key_type), ("null-i.net", KeyType::Rsa2048));
     assert_eq!(certificate.deploy, ["squid"]);
-    assert_eq!(config.deploy["squid"].reload, ["squid", "-k", "reconfigure"]);
+    assert_eq!(config.deploy["squid"].reload.as_deref().unwrap(), ["squid", "-k", "reconfigure"]);
     assert_eq!(config.deploy["squid"].timeout, Duration::from_secs(60));
     assert_eq!(config.front, None);
     assert_eq!(config.admin.socket, Path::new("/run/wicketgate/admin.sock"));
+}
+
+#[test]
+fn servers() {
+    let config = valid("servers.toml");
+    assert_eq!(config.deploy.len(), 7);
+    let nginx = &config.deploy["nginx"];
+    assert_eq!((nginx.service, nginx.check.as_ref()), (Some(Service::Nginx), None));
+    let shown = |name: &str| config.deploy[name].verify.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(shown("nginx"), ["127.0.0.1:443"]);
+    assert_eq!(shown("squid"), ["127.0.0.1:3129"]);
+    assert_eq!(shown("haproxy"), ["proxy+tls://127.0.0.1:443", "[::1]:8443"]);
+    assert_eq!(shown("inner-nginx"), Vec::<String>::new());
+    assert_eq!(config.deploy["inner-nginx"].service, Some(Service::Nginx));
+    let copies = config.deploy["squid"].copies.as_ref().unwrap();
+    let files: Vec<_> = copies.files().map(|(name, _)| name).collect();
+    assert_eq!(files, ["fullchain.pem", "privkey.pem"]);
+    assert_eq!((copies.owner.as_deref(), copies.mode.0), (Some("root:proxy"), 0o640));
+    let mail = &config.deploy["mail"];
+    assert_eq!((mail.service, mail.each), (None, true));
+    assert_eq!(mail.environment["PATH"], "/opt/bin:/usr/bin");
 }
 
 #[test]
@@ -356,7 +377,8 @@ fn collect(value: &toml::Value, path: &str, paths: &mut BTreeSet<String>) {
     match value {
         toml::Value::Table(table) => {
             for (key, value) in table {
-                let key = if path == "deploy" { "*" } else { key };
+                let names = path == "deploy" || path.ends_with(".environment");
+                let key = if names { "*" } else { key };
                 let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
                 collect(value, &path, paths);
                 paths.insert(path);
@@ -380,8 +402,9 @@ fn the_full_example_loads() {
     let text = full_example().replace("/etc/wicketgate/", "").replace(issuers[0], issuers[1]);
     fs::write(&file, text).unwrap();
     let config = load(&file).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
+    assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
     assert!(config.warnings[0].ends_with("`conf.d/*.toml` matches no file"));
+    assert!(config.warnings[1].contains("no certificate names it"));
 
     // What it shows of the front and of a deploy are the defaults, too.
     let text = "acme.issuer = \"embedded\"\nfront.upstream = \"http://127.0.0.1:8080\"\n\
@@ -392,7 +415,10 @@ fn the_full_example_loads() {
     let defaults =
         Front { sites: Vec::new(), default_certificate: None, threads: plain_front.threads, ..shown };
     assert_eq!(defaults, plain_front);
-    assert_eq!(config.deploy["squid"].timeout, plain.deploy["squid"].timeout);
+    let (shown, plain_squid) = (&config.deploy["squid"], &plain.deploy["squid"]);
+    assert_eq!(shown.timeout, plain_squid.timeout);
+    assert_eq!(shown.verify_timeout, plain_squid.verify_timeout);
+    assert_eq!((shown.each, &shown.verify), (plain_squid.each, &plain_squid.verify));
     assert_eq!(config.notify.expiring_below, plain.notify.expiring_below);
     assert_eq!(config.notify.quiet, plain.notify.quiet);
     assert_eq!(config.notify.mail.unwrap().port, 587);
