@@ -1,8 +1,11 @@
 //! The test bed: a folder, free ports, the binary and the servers around it, all gone when dropped.
 
+pub(crate) mod apache;
 pub(crate) mod caddy;
 pub(crate) mod client;
 pub(crate) mod fickle;
+pub(crate) mod haproxy;
+pub(crate) mod hitch;
 pub(crate) mod mail_server;
 pub(crate) mod nameserver;
 pub(crate) mod namespace;
@@ -13,6 +16,7 @@ pub(crate) mod pebble;
 pub(crate) mod pki;
 pub(crate) mod ports;
 pub(crate) mod process;
+pub(crate) mod squid;
 pub(crate) mod upstream;
 pub(crate) mod webhook;
 pub(crate) mod wicketgate;
@@ -105,7 +109,7 @@ pub(crate) fn until_within<T>(limit: Duration, what: &str, mut look: impl FnMut(
 }
 
 /// What a test may need that is no package: the user it is run by, and a kernel that lets him.
-const SURROUNDINGS: [&str; 2] = ["root", "namespaces"];
+const SURROUNDINGS: [&str; 3] = ["root", "namespaces", "mounts"];
 
 /// Whether a test can run here: every name is a program in `PATH`, or one of [`SURROUNDINGS`].
 ///
@@ -138,6 +142,7 @@ fn is_there(need: &str) -> bool {
     match need {
         "root" => rustix::process::geteuid().is_root(),
         "namespaces" => namespace::available(),
+        "mounts" => namespace::mounts_available(),
         program => std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
             .chain(["/usr/sbin".into(), "/sbin".into()])
             .any(|folder| folder.join(program).is_file()),
@@ -157,4 +162,52 @@ pub(crate) use needs;
 /// The path of the function that a closure stands in: `it::pebble::one_name`.
 pub(crate) fn name_of<T>(_: &T) -> &'static str {
     std::any::type_name::<T>().trim_end_matches("::{{closure}}")
+}
+
+/// A server's files of one certificate, in places that do not change.
+pub(crate) struct ServedFiles {
+    pub(crate) chain: PathBuf,
+    pub(crate) key: PathBuf,
+    pub(crate) combined: PathBuf,
+}
+
+impl ServedFiles {
+    /// In a folder of the bed, with nothing in them yet.
+    pub(crate) fn new(bed: &Bed, folder: &str) -> Self {
+        let dir = bed.path(folder);
+        fs::create_dir_all(&dir).unwrap();
+        Self {
+            chain: dir.join("fullchain.pem"),
+            key: dir.join("privkey.pem"),
+            combined: dir.join("combined.pem"),
+        }
+    }
+
+    /// Puts a new certificate for `www.example.test` there, and tells its leaf.
+    pub(crate) fn renew(&self, bed: &Bed) -> pki::Seen {
+        let pki = pki::Pki::new(bed.dir(), "served", &["www.example.test"]);
+        let (chain, key) = (fs::read(&pki.chain).unwrap(), fs::read(&pki.key).unwrap());
+        fs::write(&self.combined, [chain.clone(), key.clone()].concat()).unwrap();
+        fs::write(&self.chain, chain).unwrap();
+        fs::write(&self.key, key).unwrap();
+        set_mode(&self.key, 0o600);
+        set_mode(&self.combined, 0o600);
+        pki::read_chain_file(&pki.chain)[0].clone()
+    }
+}
+
+/// A server serves what is in its files, and after its reload command what is in them then.
+#[track_caller]
+fn assert_reads_again(
+    bed: &Bed,
+    start: impl FnOnce(&ServedFiles) -> (u16, Vec<String>, Box<dyn std::any::Any>),
+) {
+    let files = ServedFiles::new(bed, "tls");
+    let first = files.renew(bed);
+    let (port, reload, _server) = start(&files);
+    let served = || client::served_leaf(port, "www.example.test");
+    assert_eq!(served(), Some(first));
+    let second = files.renew(bed);
+    process::run(std::process::Command::new(&reload[0]).args(&reload[1..])).expect_code(0);
+    until("the server serves the second certificate", || (served()? == second).then_some(()));
 }

@@ -14,6 +14,34 @@ pub(crate) struct Namespace {
     holder: Process,
 }
 
+/// A mount namespace alone: root stays root, and ports are everybody's. Servers in it are not taken for
+/// those of other tests that run at the same time.
+pub(crate) struct Mounts {
+    holder: Process,
+}
+
+/// Whether this user can make [`Mounts`].
+pub(crate) fn mounts_available() -> bool {
+    static AVAILABLE: OnceLock<bool> = OnceLock::new();
+    *AVAILABLE.get_or_init(|| run(Command::new("unshare").args(["--mount", "true"])).code == Some(0))
+}
+
+impl Mounts {
+    pub(crate) fn start() -> Self {
+        let script = "echo made; exec sleep infinity";
+        let holder = Process::start("mounts", Command::new("unshare").args(["--mount", "sh", "-c", script]));
+        holder.wait_for_line("made");
+        Self { holder }
+    }
+
+    /// A command that runs inside.
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.holder.id().to_string(), "--mount", "--"]).arg(program);
+        command
+    }
+}
+
 /// Whether this kernel and this user can make one.
 pub(crate) fn available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();

@@ -30,21 +30,26 @@ impl Nginx {
              }}",
             origin.display()
         );
-        Self::start(bed, "upstream", &server, port)
+        Self::start(bed, &|program| Command::new(program), "upstream", &server, port)
     }
 
     /// A TLS server of what the folder `live` holds: `fullchain.pem` and `privkey.pem`.
     pub(crate) fn tls(bed: &Bed, live: &Path, port: u16) -> Self {
+        Self::tls_by(bed, &|program| Command::new(program), live, port)
+    }
+
+    /// As [`Self::tls`], started by what `program` makes of its name.
+    pub(crate) fn tls_by(bed: &Bed, program: &dyn Fn(&str) -> Command, live: &Path, port: u16) -> Self {
         let live = live.display();
         let server = format!(
             "listen 127.0.0.1:{port} ssl;
              ssl_certificate {live}/fullchain.pem; ssl_certificate_key {live}/privkey.pem;
              location / {{ return 200 \"nginx\\n\"; }}"
         );
-        Self::start(bed, "tls", &server, port)
+        Self::start(bed, program, "tls", &server, port)
     }
 
-    fn start(bed: &Bed, name: &str, server: &str, port: u16) -> Self {
+    fn start(bed: &Bed, by: &dyn Fn(&str) -> Command, name: &str, server: &str, port: u16) -> Self {
         let dir = bed.path(&format!("nginx-{name}"));
         fs::create_dir_all(&dir).unwrap();
         let folders: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -61,7 +66,7 @@ impl Nginx {
         );
         let process = Process::start(
             &format!("nginx ({name})"),
-            command().arg("-c").arg(&config).arg("-e").arg(dir.join("error.log")),
+            by(&program()).arg("-c").arg(&config).arg("-e").arg(dir.join("error.log")),
         );
         until("nginx listens", || is_open(port).then_some(()));
         Self { _process: process, config, port }
@@ -76,10 +81,6 @@ impl Nginx {
         let config = self.config.to_str().expect("a path in UTF-8").to_owned();
         vec![program(), "-c".to_owned(), config, "-s".to_owned(), "reload".to_owned()]
     }
-}
-
-fn command() -> Command {
-    Command::new(program())
 }
 
 /// It lives outside of an ordinary user's `PATH`.
