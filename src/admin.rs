@@ -6,6 +6,7 @@
 //! | `POST /reload` | `{"warnings": […]}`, or 422 with `{"error": "…"}` and nothing changed |
 //! | `POST /check` with [`CheckRequest`] | [`CheckReport`] |
 //! | `POST /renew` with [`RenewRequest`] | a line of JSON an [`Event`](crate::renewal::Event), then one [`Conclusion`] |
+//! | `POST /deploy` with [`DeployRequest`] | as for `/renew` |
 //! | `POST /rehearse` with [`RehearseRequest`] | as for `/renew` |
 //! | `PUT /challenges/TOKEN` with [`ForeignChallenge`] | 204 |
 //! | `DELETE /challenges/TOKEN` | 204, or 404 |
@@ -58,6 +59,17 @@ pub struct RenewRequest {
     /// Ask the CA whatever the preflight would find.
     #[serde(default)]
     pub skip_preflight: bool,
+    /// Digest of the asker's configuration; a daemon that works by another one refuses.
+    #[serde(default)]
+    pub digest: Option<String>,
+}
+
+/// What `deploy` asks for.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct DeployRequest {
+    /// Certificates by name; none means all.
+    pub names: Vec<String>,
     /// Digest of the asker's configuration; a daemon that works by another one refuses.
     #[serde(default)]
     pub digest: Option<String>,

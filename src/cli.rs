@@ -4,6 +4,7 @@
 mod challenge;
 mod check;
 mod config;
+mod deploy;
 mod following;
 mod log;
 mod notify;
@@ -60,6 +61,8 @@ enum Command {
     /// Obtain or renew what is due, once; through the running daemon where there is one, else with port 80
     /// open only while an order is pending
     Renew(renew::RenewArguments),
+    /// Have servers take what is stored once more: copy, test, reload, and see that it is served
+    Deploy(deploy::DeployArguments),
     /// Take the whole way to a certificate with a CA that does not matter: open, listen, order, store,
     /// reload; nothing is left behind
     Rehearse(rehearse::RehearseArguments),
@@ -182,6 +185,7 @@ fn dispatch(arguments: &Arguments) -> Result<u8, Failure> {
     match &arguments.command {
         Command::Run => run::run(arguments),
         Command::Renew(renew) => renew::run(arguments, renew),
+        Command::Deploy(deploy) => deploy::run(arguments, deploy),
         Command::Rehearse(rehearse) => rehearse::run(arguments, rehearse),
         Command::Check(check) => check::run(arguments, check),
         Command::Status(status) => status::run(arguments, status),

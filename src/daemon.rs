@@ -38,7 +38,7 @@ use crate::store::{Store, StoreError};
 use announce::Announcer;
 pub use check::{CheckError, check_once};
 use notices::Notices;
-pub use once::{OnceError, rehearse_once, renew_once};
+pub use once::{OnceError, deploy_once, rehearse_once, renew_once};
 
 /// Why the daemon did not start, or ended.
 #[derive(Debug, thiserror::Error)]

@@ -5,10 +5,13 @@
 //! which certificate, which version; for the command of `[notify]`, a bounded JSON document goes to its
 //! standard input. The helper reads the configuration itself.
 //!
+//! What is done to a server, and in which order, is decided in [`transaction`].
+//!
 //! [`verify`] shakes hands with a server as its clients do, and tells whether it shows what it was given.
 
 mod command;
 pub mod helper;
+pub mod transaction;
 pub mod verify;
 mod wire;
 

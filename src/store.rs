@@ -326,7 +326,25 @@ impl Store {
         Ok(Some((version, self.version(name, version)?)))
     }
 
-    fn version(&self, name: &str, version: Version) -> Result<Certificate, StoreError> {
+    /// The newest version older than `version` that holds together.
+    ///
+    /// # Errors
+    /// The folders cannot be read.
+    pub fn version_before(
+        &self,
+        name: &str,
+        version: Version,
+    ) -> Result<Option<(Version, Certificate)>, StoreError> {
+        let Some(versions) = self.existing_versions(name)? else { return Ok(None) };
+        let older = version_numbers(&versions)?.into_iter().rev().filter(|v| *v < version);
+        Ok(older.into_iter().find_map(|v| Some((v, self.version(name, v).ok()?))))
+    }
+
+    /// A stored version.
+    ///
+    /// # Errors
+    /// It is missing, cannot be read, or does not hold together.
+    pub fn version(&self, name: &str, version: Version) -> Result<Certificate, StoreError> {
         let folder_name = version_name(version);
         let path = self.path.join("lineages").join(name).join("versions").join(&folder_name);
         let damaged = |reason: String| StoreError::Damaged { path: path.clone(), reason, remedy: FALL_BACK };
@@ -388,7 +406,11 @@ impl Store {
         Ok(whole)
     }
 
-    fn make_live(&self, name: &str, version: Version) -> Result<(), StoreError> {
+    /// Has `live` lead to a stored version, by one rename.
+    ///
+    /// # Errors
+    /// The link cannot be replaced.
+    pub fn make_live(&self, name: &str, version: Version) -> Result<(), StoreError> {
         let target = format!("../lineages/{name}/versions/{}", version_name(version));
         self.root.subfolder("live")?.replace_link(name, &target)
     }
@@ -559,7 +581,10 @@ mod tests {
         state.attempts.failures = 3;
         state.attempts.retry_at = Some("2026-11-23T10:00:00Z".parse().unwrap());
         let attempts = Attempts { failures: 1, ..Attempts::default() };
-        state.deployed.insert("nginx".to_owned(), Deployed { version: Some(7), attempts });
+        state.deployed.insert(
+            "nginx".to_owned(),
+            Deployed { version: Some(7), under_way: true, goes_back: false, attempts },
+        );
         store.save_lineage_state("a.example", &state).unwrap();
         assert_eq!(store.lineage_state("a.example").unwrap(), state);
 

@@ -14,7 +14,8 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::{
-    CheckReport, CheckRequest, Conclusion, Refusal, RehearseRequest, Reloaded, RenewRequest, StatusReport,
+    CheckReport, CheckRequest, Conclusion, DeployRequest, Refusal, RehearseRequest, Reloaded, RenewRequest,
+    StatusReport,
 };
 use crate::renewal::Event;
 
@@ -103,6 +104,18 @@ impl Client {
         told: &dyn Fn(&Event),
     ) -> Result<Conclusion, ClientError> {
         self.follow("/renew", request, told).await
+    }
+
+    /// Has servers take what is stored once more, telling each event as it happens.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn deploy(
+        self,
+        request: &DeployRequest,
+        told: &dyn Fn(&Event),
+    ) -> Result<Conclusion, ClientError> {
+        self.follow("/deploy", request, told).await
     }
 
     /// Has certificates rehearsed, telling each event as it happens.

@@ -24,7 +24,7 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use super::{
-    AdminSocket, BODY_LIMIT, CheckReport, CheckRequest, Conclusion, ForeignChallenge, Refusal,
+    AdminSocket, BODY_LIMIT, CheckReport, CheckRequest, Conclusion, DeployRequest, ForeignChallenge, Refusal,
     RehearseRequest, Reloaded, RenewRequest, StatusReport,
 };
 use crate::challenge::{ChallengeGuard, ChallengeTable, Pending, Purpose, Token};
@@ -124,6 +124,10 @@ impl Desk {
                 Ok(request) => self.renew(request),
                 Err(e) => refusal(StatusCode::BAD_REQUEST, e.to_string()),
             },
+            (&Method::POST, "/deploy", _) => match serde_json::from_slice(&body) {
+                Ok(request) => self.deploy(request),
+                Err(e) => refusal(StatusCode::BAD_REQUEST, e.to_string()),
+            },
             (&Method::POST, "/rehearse", _) => match serde_json::from_slice(&body) {
                 Ok(request) => self.rehearse(request),
                 Err(e) => refusal(StatusCode::BAD_REQUEST, e.to_string()),
@@ -158,6 +162,13 @@ impl Desk {
         let desk = self.clone();
         self.followed(request.digest.clone(), async move |told| {
             desk.actions.keeper.attend(&request.names, request.asked(), told).await.map_err(|e| e.to_string())
+        })
+    }
+
+    fn deploy(self: &Rc<Self>, request: DeployRequest) -> Response<Lines> {
+        let desk = self.clone();
+        self.followed(request.digest.clone(), async move |told| {
+            desk.actions.keeper.deploy_again(&request.names, told).await.map_err(|e| e.to_string())
         })
     }
 

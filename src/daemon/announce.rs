@@ -53,7 +53,7 @@ impl Announcer {
             }
             What::Rehearsed { .. } => tracing::info!(certificate, "{}", event.what),
             What::RehearsalFailed { .. } => tracing::warn!(certificate, "{}", event.what),
-            What::Deployed { service } => tracing::info!(certificate, service, "{}", event.what),
+            What::Deployed { service, .. } => tracing::info!(certificate, service, "{}", event.what),
             What::DeployHeld { .. }
             | What::Due(_)
             | What::NotDue { .. }

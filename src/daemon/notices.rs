@@ -104,7 +104,7 @@ fn mended_by(what: &What) -> Vec<(Kind, Option<&str>)> {
             vec![(Kind::AttemptFailed, None), (Kind::Expiring, None), (Kind::Expired, None)]
         }
         What::NameBack { .. } => vec![(Kind::NameDropped, None)],
-        What::Deployed { service } => vec![(Kind::DeployFailed, Some(service))],
+        What::Deployed { service, .. } => vec![(Kind::DeployFailed, Some(service))],
         _ => Vec::new(),
     }
 }
@@ -238,10 +238,10 @@ fn notice_of(event: &Event, identifiers: &[Identifier], at: Timestamp, host: &st
                 summary: &format!("{service} did not take the certificate {name}"),
                 seen: error,
                 meaning: &format!(
-                    "the new certificate is stored, but {service} goes on with the old one until that ends"
+                    "the new certificate is stored, but it was not seen that {service} serves it: as a rule it goes on with the old one until that ends"
                 ),
                 remedy: &format!(
-                    "try the command of [deploy.{service}] by hand; once it works, `wicketgate renew {name} --force` asks {service} at once"
+                    "mend what was seen; after that, `wicketgate deploy {name}` tries at once, and `wicketgate verify {name}` shows what is served"
                 ),
                 next: &format!("{service} is asked again at {}", moment(*retry_at)),
                 details: details([
@@ -367,7 +367,7 @@ mod tests {
         assert_ne!(first.cause, next.cause, "two renewals within a day are two pieces of news");
         let ended: Vec<_> = mended_by(&obtained(2, "02")).into_iter().map(|(kind, _)| kind).collect();
         assert_eq!(ended, [Kind::AttemptFailed, Kind::Expiring, Kind::Expired]);
-        let deployed = What::Deployed { service: "nginx".to_owned() };
+        let deployed = What::Deployed { service: "nginx".to_owned(), proof: String::new() };
         assert_eq!(mended_by(&deployed), [(Kind::DeployFailed, Some("nginx"))]);
         assert_eq!(told(deployed), None);
         assert_eq!(told(What::Step("s".to_owned())), None);

@@ -1,4 +1,4 @@
-//! `renew` and `rehearse` without a daemon, with port 80 open only while an order is pending.
+//! `renew`, `deploy` and `rehearse` without a daemon, with port 80 open only while an order is pending.
 
 use std::ffi::OsString;
 use std::rc::Rc;
@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use super::DaemonError;
 use super::notices::Notices;
-use crate::admin::{Conclusion, RehearseRequest, RenewRequest};
+use crate::admin::{Conclusion, DeployRequest, RehearseRequest, RenewRequest};
 use crate::challenge::ChallengeTable;
 use crate::config::Config;
 use crate::deploy::Helper;
 use crate::gate::{self, GateLimits, GateState, Policy};
 use crate::net::listen::{ListenOptions, bind};
-use crate::renewal::{Door, Event, Keeper, RehearsalRefused, Served, UnknownNames};
+use crate::renewal::{Door, Event, Keeper, Outcome, RehearsalRefused, Served, UnknownNames};
 use crate::store::{Store, StoreLock};
 
 /// Why nothing was attended to.
@@ -39,6 +39,35 @@ pub async fn renew_once(
     told: Rc<dyn Fn(&Event)>,
     helper_arguments: Vec<OsString>,
 ) -> Result<Conclusion, OnceError> {
+    attend_once(config, told, helper_arguments, async |keeper, told| {
+        keeper.attend(&request.names, request.asked(), told).await
+    })
+    .await
+}
+
+/// Has servers take what is stored once more. To be called inside a `LocalSet`.
+///
+/// # Errors
+/// Nothing could be begun; what fails afterwards is told and concluded.
+pub async fn deploy_once(
+    config: Config,
+    request: &DeployRequest,
+    told: Rc<dyn Fn(&Event)>,
+    helper_arguments: Vec<OsString>,
+) -> Result<Conclusion, OnceError> {
+    attend_once(config, told, helper_arguments, async |keeper, told| {
+        keeper.deploy_again(&request.names, told).await
+    })
+    .await
+}
+
+/// Has a keeper do something of which people are told by `[notify]` as well.
+async fn attend_once(
+    config: Config,
+    told: Rc<dyn Fn(&Event)>,
+    helper_arguments: Vec<OsString>,
+    work: impl AsyncFnOnce(&Rc<Keeper>, Rc<dyn Fn(&Event)>) -> Result<Vec<Outcome>, UnknownNames>,
+) -> Result<Conclusion, OnceError> {
     let once = Once::begin(config, helper_arguments.clone()).await?;
     let (notices, unread) =
         Notices::open(once.keeper.config(), helper_arguments).map_err(DaemonError::Store)?;
@@ -52,7 +81,7 @@ pub async fn renew_once(
             notices.tell(event);
         }
     });
-    let outcomes = once.keeper.attend(&request.names, request.asked(), told).await;
+    let outcomes = work(&once.keeper, told).await;
     once.keeper.close().await;
     notices.conclude().await;
     Ok(Conclusion::of(&outcomes?))

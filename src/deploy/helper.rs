@@ -65,7 +65,13 @@ async fn attend(config: &Config, action: &Action) -> Result<bool, String> {
         Action::Reload { service, certificates } => {
             let (name, target) = find(config, *service)?;
             let certificates = known(config, name, certificates)?;
-            run(config, target, target.reload.as_deref(), &certificates).await
+            if !target.each {
+                return run(config, target, target.reload.as_deref(), &certificates).await;
+            }
+            for certificate in certificates {
+                run(config, target, target.reload.as_deref(), &[certificate]).await?;
+            }
+            Ok(true)
         }
         Action::Start { service } => {
             let (_, target) = find(config, *service)?;

@@ -269,6 +269,13 @@ impl Keeper {
             let identifiers = certificate.identifiers().to_vec();
             let (not_before, not_after_at) = (certificate.not_before(), certificate.not_after());
             let state = &mut lineage.state;
+            // A window that is over before its time came: the CA may have revoked what it was about.
+            let window = state.renewal_information.as_ref().and_then(|kept| kept.window.as_ref());
+            let is_overdue = window.is_some_and(|window| SystemTime::from(window.end) <= now);
+            let serial_before = lineage.live.as_ref().map(|(_, before)| before.serial().to_owned());
+            state.distrusted = serial_before.filter(|_| is_overdue);
+            state.held_back = None;
+            state.deployed.values_mut().for_each(|deployed| deployed.goes_back = false);
             let patience = state.patience.filter(|_| renewal).map(SystemTime::from);
             state.patience = Some(stamp(schedule::patience(patience, now, not_before, not_after_at)));
             state.issuer = Some(issuer.name());

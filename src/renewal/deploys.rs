@@ -1,71 +1,388 @@
-//! What the keeper does once a certificate is stored: has every server take it that has not.
+//! What the keeper does once certificates are stored: has every server take those that it has not. What
+//! comes after what is decided in [`transaction`]; here it is performed, told and kept.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::SystemTime;
+
+use tokio::task::JoinSet;
 
 use super::keeper::{Keeper, Outcome, rand_unit};
 use super::lineages::stamp;
-use super::report::What;
+use super::report::{Event, What};
 use super::schedule;
+use crate::certificate::Certificate;
 use crate::clock;
-use crate::store::{Attempts, Deployed};
+use crate::config::{Config, DeployTarget};
+use crate::deploy::DeployError;
+use crate::deploy::transaction::{Beginning, Fault, Item, Seen, Step, Transaction, Verdict, Which};
+use crate::deploy::verify::{self, Roots};
+use crate::store::{Attempts, Deployed, StoreError, Version};
+
+/// Certificates that are looked at at once.
+const LOOKS: usize = 8;
+
+/// Certificates that a step is told of one by one; of more, the first stands for all.
+const TOLD: usize = 3;
+
+/// Which servers are to take a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// Those that have not, after a failure not before its pause is over.
+    Due,
+    /// Those that have not.
+    Pending,
+    /// All, those that have it as well.
+    Again,
+}
+
+/// One server, and the certificates that it is to take.
+struct Round<'a> {
+    config: Arc<Config>,
+    service: &'a str,
+    target: &'a DeployTarget,
+    parcels: Vec<Parcel>,
+    told: &'a dyn Fn(&Event),
+}
+
+/// A certificate on its way to a server.
+struct Parcel {
+    name: String,
+    version: Version,
+    certificate: Certificate,
+    previous: Option<Version>,
+}
 
 impl Keeper {
-    /// Has every server take the live version that has not; `force` disregards put-off tries.
-    pub(super) async fn deploy(&self, name: &str, force: bool, tell: &impl Fn(What)) -> Outcome {
+    /// Has servers take certificates, one server after the other, each with all that is for it at once;
+    /// how it ended for each certificate.
+    pub(super) async fn deploy(
+        &self,
+        names: &[String],
+        wanted: Wanted,
+        told: &dyn Fn(&Event),
+    ) -> BTreeMap<String, Outcome> {
+        let mut outcomes: BTreeMap<_, _> = names.iter().map(|name| (name.clone(), Outcome::Well)).collect();
         let config = self.config();
-        let pending: Vec<_> = match self.lineages.borrow().get(name) {
-            Some(lineage) => lineage.pending_deploys().collect(),
-            None => return Outcome::Well,
-        };
-        let mut outcome = Outcome::Well;
-        for (service, retry_at) in pending {
-            if let Some(retry_at) = retry_at.filter(|at| !force && *at > clock::now()) {
-                let last_error = self.last_deploy_error(name, &service);
-                tell(What::DeployHeld { service, retry_at: stamp(retry_at), last_error });
-                outcome = Outcome::Failed;
-                continue;
-            }
-            let result = self.helper.reload(&config, &service, &[name.to_owned()]).await;
-            let failed = self.record_deploy(name, &service, result.as_ref().err().map(ToString::to_string));
-            match failed {
-                None => tell(What::Deployed { service }),
-                Some((error, retry_at)) => {
-                    outcome = Outcome::Failed;
-                    tell(What::DeployFailed { service, error, retry_at: stamp(retry_at) });
+        let mut rounds: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for name in names {
+            for (service, retry_at) in self.servers(name, wanted) {
+                if let Some(retry_at) = retry_at.filter(|at| wanted == Wanted::Due && *at > clock::now()) {
+                    let last_error = self.last_deploy_error(name, &service);
+                    let what = What::DeployHeld { service, retry_at: stamp(retry_at), last_error };
+                    told(&Event { certificate: name.clone(), what });
+                    outcomes.insert(name.clone(), Outcome::Failed);
+                    continue;
                 }
-            }
-            if let Err(e) = self.save_state(name) {
-                tell(What::Warning(e.to_string()));
+                rounds.entry(service).or_default().push(name.clone());
             }
         }
-        outcome
+        for (service, names) in rounds {
+            let Some(target) = config.deploy.get(&service) else { continue };
+            let parcels = names.iter().filter_map(|name| self.parcel(name)).collect();
+            let round = Round { config: config.clone(), service: &service, target, parcels, told };
+            let verdicts = self.have_taken(&round).await;
+            for (parcel, verdict) in round.parcels.iter().zip(verdicts) {
+                if verdict.is_err() {
+                    outcomes.insert(parcel.name.clone(), Outcome::Failed);
+                }
+                self.conclude(&round, parcel, verdict);
+                self.hold_back_for_others(&round, parcel);
+            }
+        }
+        outcomes
     }
 
-    fn record_deploy(
-        &self,
-        name: &str,
-        service: &str,
-        error: Option<String>,
-    ) -> Option<(String, SystemTime)> {
-        let mut lineages = self.lineages.borrow_mut();
-        let lineage = lineages.get_mut(name)?;
-        let version = lineage.live.as_ref().map(|(version, _)| *version);
-        let kept = lineage.state.deployed.entry(service.to_owned()).or_default();
-        let Some(error) = error else {
-            *kept = Deployed { version, attempts: Attempts::default() };
-            return None;
+    fn servers(&self, name: &str, wanted: Wanted) -> Vec<(String, Option<SystemTime>)> {
+        let lineages = self.lineages.borrow();
+        let Some(lineage) = lineages.get(name) else { return Vec::new() };
+        match wanted {
+            Wanted::Due | Wanted::Pending => lineage.pending_deploys().collect(),
+            Wanted::Again => lineage.deploys().map(|service| (service, None)).collect(),
+        }
+    }
+
+    fn parcel(&self, name: &str) -> Option<Parcel> {
+        let lineages = self.lineages.borrow();
+        let (version, certificate) = lineages.get(name)?.live.clone()?;
+        let previous = self.store.version_before(name, version).ok().flatten().map(|(version, _)| version);
+        Some(Parcel { name: name.to_owned(), version, certificate, previous })
+    }
+
+    /// Goes through the transaction with one server.
+    async fn have_taken(&self, round: &Round<'_>) -> Vec<Verdict> {
+        let items = round.parcels.iter().map(|parcel| self.item(round, parcel)).collect();
+        let mut transaction = Transaction::new(Beginning {
+            has_copies: round.target.copies.is_some(),
+            has_endpoints: !round.target.verify.is_empty(),
+            was_cut_short: round.parcels.iter().any(|parcel| self.is_under_way(parcel, round.service)),
+            items,
+        });
+        let mut seen = Seen::Nothing;
+        loop {
+            let step = transaction.next(seen);
+            if step == Step::End {
+                return transaction.verdicts();
+            }
+            seen = self.perform(round, step).await;
+        }
+    }
+
+    fn item(&self, round: &Round<'_>, parcel: &Parcel) -> Item {
+        let lineages = self.lineages.borrow();
+        let is_held_back = lineages.get(&parcel.name).is_some_and(|l| l.state.held_back.is_some());
+        let can_go_back = match round.target.copies {
+            Some(_) => parcel.previous.is_some(),
+            None => self.may_live_again(parcel),
         };
-        kept.attempts.failures += 1;
-        let pause = schedule::deploy_retry_after(kept.attempts.failures, rand_unit());
-        let retry_at = clock::now() + pause;
-        kept.attempts.retry_at = Some(stamp(retry_at));
-        kept.attempts.last_error = Some(error.clone());
-        Some((error, retry_at))
+        Item { is_held_back, can_go_back }
+    }
+
+    /// Whether the previous version could be served as well: it is valid, and its CA stands by it.
+    fn may_live_again(&self, parcel: &Parcel) -> bool {
+        let lineages = self.lineages.borrow();
+        let distrusted = lineages.get(&parcel.name).and_then(|l| l.state.distrusted.as_deref());
+        let previous = parcel.previous.and_then(|version| self.store.version(&parcel.name, version).ok());
+        previous.is_some_and(|c| c.not_after() > clock::now() && distrusted != Some(c.serial()))
+    }
+
+    async fn perform(&self, round: &Round<'_>, step: Step) -> Seen {
+        let Round { config, service, .. } = round;
+        match step {
+            Step::Running => match self.helper.is_running(config, service).await {
+                Ok(Some(true)) => Seen::Done,
+                Ok(Some(false)) => Seen::Failed(format!(
+                    "{service} does not run, so there is nobody to take it: start it, and it reads the new files by itself"
+                )),
+                Ok(None) => Seen::Nothing,
+                Err(e) => Seen::Failed(e.to_string()),
+            },
+            Step::Live(which, places) => self.make_live(round, which, &places),
+            Step::Copy(which, places) => self.copy(round, which, places).await,
+            Step::Check => {
+                let seen = done(self.helper.check(config, service).await);
+                if seen == Seen::Done {
+                    round.say(&format!("{service}: its configuration passes its own test"));
+                }
+                seen
+            }
+            Step::Reload(places) => {
+                let parcels: Vec<_> = places.iter().map(|place| &round.parcels[*place]).collect();
+                if let Err(e) = self.begin(&parcels, service) {
+                    return Seen::Failed(e);
+                }
+                let names: Vec<_> = parcels.iter().map(|parcel| parcel.name.clone()).collect();
+                let seen = done(self.helper.reload(config, service, &names).await.map(|()| true));
+                if seen == Seen::Done {
+                    round.say(&format!("{service}: reloaded"));
+                }
+                seen
+            }
+            Step::Start => {
+                let seen = done(self.helper.start_server(config, service).await);
+                if seen == Seen::Done {
+                    round.say(&format!("{service}: it had ended, and was started again"));
+                }
+                seen
+            }
+            Step::Look(places) => look(round, places).await,
+            Step::End => Seen::Nothing,
+        }
+    }
+
+    fn make_live(&self, round: &Round<'_>, which: Which, places: &[usize]) -> Seen {
+        for place in places {
+            let parcel = &round.parcels[*place];
+            self.with_deployed(parcel, round.service, |kept| kept.goes_back = which == Which::Previous);
+            if let Err(e) = self.lead(parcel, which) {
+                return Seen::Failed(e.to_string());
+            }
+        }
+        Seen::Done
+    }
+
+    /// Has `live` lead to a version. That the other one is to be served is written down as long as that may be
+    /// so.
+    fn lead(&self, parcel: &Parcel, which: Which) -> Result<(), StoreError> {
+        let hold = |held_back| {
+            if let Some(lineage) = self.lineages.borrow_mut().get_mut(&parcel.name) {
+                lineage.state.held_back = held_back;
+            }
+            self.save_state(&parcel.name)
+        };
+        hold(Some(parcel.version))?;
+        match (which, parcel.previous) {
+            (Which::Previous, Some(previous)) => self.store.make_live(&parcel.name, previous),
+            _ => {
+                self.store.make_live(&parcel.name, parcel.version)?;
+                hold(None)
+            }
+        }
+    }
+
+    /// A server that takes it reads the new version once; then `live` leads back to the one that every other
+    /// server can be started with.
+    fn hold_back_for_others(&self, round: &Round<'_>, parcel: &Parcel) {
+        let is_for_others = {
+            let lineages = self.lineages.borrow();
+            lineages.get(&parcel.name).is_some_and(|lineage| {
+                let goes_back =
+                    |service: &String| lineage.state.deployed.get(service).is_some_and(|d| d.goes_back);
+                lineage.state.held_back.is_none() && lineage.request.deploy.iter().any(goes_back)
+            })
+        };
+        if is_for_others
+            && self.may_live_again(parcel)
+            && let Err(e) = self.lead(parcel, Which::Previous)
+        {
+            round.tell(parcel, What::Warning(e.to_string()));
+        }
+    }
+
+    async fn copy(&self, round: &Round<'_>, which: Which, places: Vec<usize>) -> Seen {
+        let mut answers = Vec::new();
+        for place in places {
+            let Parcel { name, version, previous, .. } = &round.parcels[place];
+            let version = if which == Which::New { Some(version) } else { previous.as_ref() };
+            let Some(version) = version else { continue };
+            let copied = self.helper.copy(&round.config, round.service, name, *version).await;
+            let fault = |e: DeployError| Fault { text: e.to_string(), is_refused: false };
+            answers.push((place, copied.map(|()| String::new()).map_err(fault)));
+        }
+        Seen::Each(answers)
+    }
+
+    /// Writes down that the server is told to reload: whoever comes after a crash may have to start it.
+    fn begin(&self, parcels: &[&Parcel], service: &str) -> Result<(), String> {
+        for parcel in parcels {
+            if let Some(lineage) = self.lineages.borrow_mut().get_mut(&parcel.name) {
+                lineage.state.deployed.entry(service.to_owned()).or_default().under_way = true;
+            }
+            self.save_state(&parcel.name).map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
+
+    fn is_under_way(&self, parcel: &Parcel, service: &str) -> bool {
+        let lineages = self.lineages.borrow();
+        let kept = lineages.get(&parcel.name).and_then(|l| l.state.deployed.get(service));
+        kept.is_some_and(|deployed| deployed.under_way)
+    }
+
+    /// Keeps and tells how it ended.
+    fn conclude(&self, round: &Round<'_>, parcel: &Parcel, verdict: Verdict) {
+        let service = round.service.to_owned();
+        let what = match verdict {
+            Ok(proof) => {
+                self.with_deployed(parcel, &service, |kept| {
+                    *kept = Deployed { version: Some(parcel.version), ..Deployed::default() };
+                });
+                What::Deployed { service, proof }
+            }
+            Err(error) => {
+                let mut retry_at = clock::now();
+                self.with_deployed(parcel, &service, |kept| {
+                    // Whatever it had taken before, it does not serve it now.
+                    kept.version = kept.version.filter(|version| *version != parcel.version);
+                    kept.under_way = false;
+                    let failures = kept.attempts.failures.saturating_add(1);
+                    retry_at += schedule::deploy_retry_after(failures, rand_unit());
+                    let last_error = Some(error.clone());
+                    kept.attempts = Attempts { failures, retry_at: Some(stamp(retry_at)), last_error };
+                });
+                What::DeployFailed { service, error, retry_at: stamp(retry_at) }
+            }
+        };
+        round.tell(parcel, what);
+        if let Err(e) = self.save_state(&parcel.name) {
+            round.tell(parcel, What::Warning(e.to_string()));
+        }
+    }
+
+    fn with_deployed(&self, parcel: &Parcel, service: &str, change: impl FnOnce(&mut Deployed)) {
+        if let Some(lineage) = self.lineages.borrow_mut().get_mut(&parcel.name) {
+            change(lineage.state.deployed.entry(service.to_owned()).or_default());
+        }
     }
 
     fn last_deploy_error(&self, name: &str, service: &str) -> String {
         let lineages = self.lineages.borrow();
         let kept = lineages.get(name).and_then(|l| l.state.deployed.get(service));
         kept.and_then(|d| d.attempts.last_error.clone()).unwrap_or_default()
+    }
+}
+
+impl Round<'_> {
+    fn tell(&self, parcel: &Parcel, what: What) {
+        (self.told)(&Event { certificate: parcel.name.clone(), what });
+    }
+
+    /// A step of the server's, for the certificates that it takes.
+    fn say(&self, text: &str) {
+        let count = self.parcels.len();
+        let others =
+            if count > TOLD { format!(" (for this and {} others)", count - 1) } else { String::new() };
+        let first = if count > TOLD { 1 } else { count };
+        for parcel in &self.parcels[..first] {
+            self.tell(parcel, What::Step(format!("{text}{others}")));
+        }
+    }
+}
+
+fn done(result: Result<bool, DeployError>) -> Seen {
+    match result {
+        Ok(true) => Seen::Done,
+        Ok(false) => Seen::Nothing,
+        Err(e) => Seen::Failed(e.to_string()),
+    }
+}
+
+/// Sees at every endpoint whether the certificates at those places are served.
+async fn look(round: &Round<'_>, places: Vec<usize>) -> Seen {
+    let roots = match Roots::load(round.config.acme.roots.as_deref()) {
+        Ok(roots) => Arc::new(roots),
+        Err(e) => return Seen::Failed(e.to_string()),
+    };
+    let endpoints: Arc<[_]> = round.target.verify.clone().into();
+    let within = round.target.verify_timeout;
+    let mut waiting = places.into_iter();
+    let mut looks = JoinSet::new();
+    let mut answers = Vec::new();
+    loop {
+        while looks.len() < LOOKS
+            && let Some(place) = waiting.next()
+        {
+            let certificate = round.parcels[place].certificate.clone();
+            let (endpoints, roots) = (endpoints.clone(), roots.clone());
+            looks.spawn(async move {
+                let (mut proofs, mut warnings) = (Vec::new(), Vec::new());
+                let certificates = [certificate];
+                let identifiers = certificates[0].identifiers();
+                for endpoint in endpoints.iter() {
+                    match verify::shows(endpoint, &certificates, identifiers, &roots, within).await {
+                        Ok(served) => {
+                            warnings.extend(served.warnings.iter().map(|w| format!("{endpoint}: {w}")));
+                            let versions: Vec<_> = served.versions.iter().map(ToString::to_string).collect();
+                            proofs.push(format!("{endpoint} ({})", versions.join(", ")));
+                        }
+                        Err(e) => {
+                            let fault = Fault { text: e.to_string(), is_refused: e.is_refused() };
+                            return (place, warnings, Err(fault));
+                        }
+                    }
+                }
+                (place, warnings, Ok(proofs.join(", ")))
+            });
+        }
+        match looks.join_next().await {
+            None => return Seen::Each(answers),
+            Some(Ok((place, warnings, answer))) => {
+                for warning in warnings {
+                    round.tell(&round.parcels[place], What::Warning(warning));
+                }
+                answers.push((place, answer));
+            }
+            Some(Err(e)) => return Seen::Failed(format!("it could not be looked at; this is a bug: {e}")),
+        }
     }
 }

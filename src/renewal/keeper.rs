@@ -4,7 +4,7 @@
 //! `information` (ask when the CA wants it renewed).
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, Notify, Semaphore};
 use tokio::task::JoinSet;
 
+use super::deploys::Wanted;
 use super::door::Door;
 use super::issuer::Desk;
 use super::kept;
@@ -47,6 +48,16 @@ pub enum Outcome {
     Later,
     /// It could not be obtained, or not with all its names, or a server did not take it.
     Failed,
+}
+
+impl Outcome {
+    fn worse(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Failed, _) | (_, Self::Failed) => Self::Failed,
+            (Self::Later, _) | (_, Self::Later) => Self::Later,
+            (Self::Well, Self::Well) => Self::Well,
+        }
+    }
 }
 
 /// How a person wants it done.
@@ -214,7 +225,8 @@ impl Keeper {
         if !unknown.is_empty() {
             return Err(UnknownNames { unknown, known });
         }
-        Ok(if names.is_empty() { known } else { names.to_vec() })
+        let named = |name: &String| names.is_empty() || names.contains(name);
+        Ok(known.into_iter().filter(named).collect())
     }
 
     /// One pass over some certificates, a bounded number at a time.
@@ -225,24 +237,44 @@ impl Keeper {
         told: Rc<dyn Fn(&Event)>,
     ) -> Vec<Outcome> {
         let _pass = self.pass.lock().await;
+        let wanted = if asked.is_some_and(|a| a.force) { Wanted::Pending } else { Wanted::Due };
+        let all = names.clone();
         let places = Rc::new(Semaphore::new(self.config().acme.concurrency));
         let mut tasks = JoinSet::new();
         for name in names {
             let (keeper, told, places) = (self.clone(), told.clone(), places.clone());
             tasks.spawn_local(async move {
                 let _place = places.acquire().await;
-                keeper.attend_one(&name, asked, &*told).await
+                let outcome = keeper.attend_one(&name, asked, &*told).await;
+                (name, outcome)
             });
         }
-        let mut outcomes = Vec::new();
+        let mut ordered: BTreeMap<_, _> = all.iter().map(|name| (name.clone(), Outcome::Failed)).collect();
         while let Some(ended) = tasks.join_next().await {
-            outcomes.push(ended.unwrap_or_else(|e| {
-                tracing::error!("a renewal broke off; this is a bug, please report it: {e}");
-                Outcome::Failed
-            }));
+            match ended {
+                Ok((name, outcome)) => _ = ordered.insert(name, outcome),
+                Err(e) => tracing::error!("a renewal broke off; this is a bug, please report it: {e}"),
+            }
         }
         self.door.shut().await;
-        outcomes
+        // All at once, so that several certificates for one server cause one reload.
+        let deployed = self.deploy(&all, wanted, &*told).await;
+        all.iter().map(|name| ordered[name].worse(deployed[name])).collect()
+    }
+
+    /// Has the servers of the named certificates, or of all, take what they have taken already as well.
+    ///
+    /// # Errors
+    /// A name that the configuration does not have; nothing was done.
+    pub async fn deploy_again(
+        self: &Rc<Self>,
+        names: &[String],
+        told: Rc<dyn Fn(&Event)>,
+    ) -> Result<Vec<Outcome>, UnknownNames> {
+        let names = self.chosen(names)?;
+        let _pass = self.pass.lock().await;
+        let deployed = self.deploy(&names, Wanted::Again, &*told).await;
+        Ok(deployed.into_values().collect())
     }
 
     async fn attend_one(&self, name: &str, asked: Option<Asked>, told: &dyn Fn(&Event)) -> Outcome {
@@ -271,11 +303,7 @@ impl Keeper {
                 Outcome::Later
             }
         };
-        let ordered = if ordered == Outcome::Well { self.tell_missing(name, &tell) } else { ordered };
-        match self.deploy(name, force, &tell).await {
-            Outcome::Well => ordered,
-            failed => failed,
-        }
+        if ordered == Outcome::Well { self.tell_missing(name, &tell) } else { ordered }
     }
 
     fn tell_held(&self, name: &str, at: std::time::SystemTime, tell: &impl Fn(What)) {

@@ -57,6 +57,15 @@ impl Lineages {
                     let mended = mend && matches!(store.fall_back(name), Ok(Some(_)));
                     if mended { store.current(name).unwrap_or_default() } else { None }
                 });
+                if let Some(version) = state.held_back {
+                    match store.version(name, version) {
+                        Ok(certificate) => live = Some((version, certificate)),
+                        Err(e) => {
+                            told.push(e.to_string());
+                            state.held_back = None;
+                        }
+                    }
+                }
             }
             if state.issuer.is_none() && live.as_ref().is_some_and(|(_, c)| is_rehearsed(c)) {
                 // Whoever has lost the memory of it must not take it for a real one.
@@ -291,17 +300,23 @@ impl Lineage {
         issuer == Issuer::Embedded.name()
     }
 
-    pub(super) fn pending_deploys(&self) -> impl Iterator<Item = (String, Option<SystemTime>)> {
+    /// The servers that take it, if there is something to take.
+    pub(super) fn deploys(&self) -> impl Iterator<Item = String> {
         // What the embedded CA signed is never handed on, whatever is configured by now.
-        let live = self.live.as_ref().filter(|_| !self.is_untrusted()).map(|(version, _)| *version);
-        self.request.deploy.iter().filter_map(move |service| {
-            let version = live?;
-            let kept = self.state.deployed.get(service);
-            if kept.is_some_and(|d| d.version == Some(version)) {
+        let is_there = self.live.is_some() && !self.is_untrusted();
+        self.request.deploy.iter().filter(move |_| is_there).cloned()
+    }
+
+    /// Those that have not, and when a failed one is asked again.
+    pub(super) fn pending_deploys(&self) -> impl Iterator<Item = (String, Option<SystemTime>)> {
+        let version = self.live.as_ref().map(|(version, _)| *version);
+        self.deploys().filter_map(move |service| {
+            let kept = self.state.deployed.get(&service);
+            if kept.is_some_and(|d| d.version == version && !d.under_way) {
                 return None;
             }
             let retry_at = kept.and_then(|d| d.attempts.retry_at).map(SystemTime::from);
-            Some((service.clone(), retry_at))
+            Some((service, retry_at))
         })
     }
 

@@ -120,11 +120,17 @@ impl Keeper {
                 passed.push_str(&format!("; {service} is not reloaded, it has no certificate to take yet"));
                 continue;
             }
+            let is_tested = self.helper.check(&config, service).await.map_err(|e| {
+                Refusal::local(format!("{service}'s configuration does not pass its own test: {e}"))
+            })?;
+            if is_tested {
+                tell(What::Step(format!("{service}: its configuration passes its own test")));
+            }
             self.helper
                 .reload(&config, service, &[name.to_owned()])
                 .await
                 .map_err(|e| Refusal::local(format!("{service} did not reload: {e}")))?;
-            tell(What::Step(format!("{service} reloaded what it has")));
+            tell(What::Step(format!("{service}: reloaded what it has")));
             passed.push_str(&format!("; {service} reloads"));
         }
         Ok(passed)

@@ -116,6 +116,9 @@ pub enum What {
     Deployed {
         /// Its `[deploy.NAME]`.
         service: String,
+        /// Where it was seen to serve it, and how; empty where nobody looked.
+        #[serde(default)]
+        proof: String,
     },
     /// A server did not take it.
     DeployFailed {
@@ -213,7 +216,12 @@ impl fmt::Display for What {
                 list(identifiers),
                 minute(*retry_at)
             ),
-            Self::Deployed { service } => write!(f, "{service} took it"),
+            Self::Deployed { service, proof } if proof.is_empty() => {
+                write!(f, "{service} was made to read it; nobody looked whether it serves it")
+            }
+            Self::Deployed { service, proof } => {
+                write!(f, "{service} serves it, with its whole chain: {proof}")
+            }
             Self::DeployFailed { service, error, retry_at } => {
                 write!(f, "FAILED: {service} did not take it: {error}; next attempt at {}", minute(*retry_at))
             }

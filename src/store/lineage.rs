@@ -39,6 +39,11 @@ pub struct LineageState {
     pub renewal_information: Option<RenewalInformation>,
     /// An order that is put off because the preflight found what would fail.
     pub postponed: Option<Postponed>,
+    /// The version that is to be served, while `live` leads to the one before, because a server did not
+    /// take it.
+    pub held_back: Option<Version>,
+    /// The serial number of a version that its CA wanted replaced before its time: it may be revoked.
+    pub distrusted: Option<String>,
     /// What each server, by the name of its `[deploy.NAME]`, has taken. One whose version is not the
     /// live one has yet to take it.
     pub deployed: BTreeMap<String, Deployed>,
@@ -116,6 +121,10 @@ pub struct Postponed {
 pub struct Deployed {
     /// The version it took last.
     pub version: Option<Version>,
+    /// It was told to reload, and what came of it is not known yet.
+    pub under_way: bool,
+    /// Its own test failed with the live version, and passed with the one before.
+    pub goes_back: bool,
     /// Failures in a row since then.
     pub attempts: Attempts,
 }

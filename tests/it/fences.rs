@@ -24,6 +24,7 @@ const PURE: &[&str] = &[
     "deploy/verify/chain.rs",
     "deploy/verify/fault.rs",
     "deploy/verify/leaf.rs",
+    "deploy/transaction.rs",
     "front/headers.rs",
     "gate/reply.rs",
     "notify/expiry.rs",

@@ -12,6 +12,7 @@ mod cli;
 mod configs;
 mod daemon;
 mod demo;
+mod deploys;
 mod fences;
 mod front;
 mod gate;

@@ -27,11 +27,14 @@ fn nginx_is_reloaded_after_each_renewal() {
     let first = served_leaf(nginx.port(), NAME).unwrap();
     assert_eq!(first, setup.stored(NAME)[0]);
 
-    let setup = setup
-        .with("deploy = [\"nginx\"]")
-        .tables(&format!("[deploy.nginx]\nreload = {:?}", nginx.reload_command()));
+    let setup = setup.with("deploy = [\"nginx\"]").tables(&format!(
+        "[deploy.nginx]\ncheck = {:?}\nreload = {:?}\nverify = [\"127.0.0.1:{}\"]",
+        nginx.check_command(),
+        nginx.reload_command(),
+        nginx.port()
+    ));
     let told = setup.command(&bed, &["renew", "--force"]).expect_code(0);
-    assert!(told.text().contains("nginx took it"), "{}", told.text());
+    assert!(told.text().contains("nginx serves it"), "{}", told.text());
     let second = setup.stored(NAME)[0].clone();
     assert_ne!(second, first);
     until("nginx serves the renewed certificate", || {

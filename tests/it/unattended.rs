@@ -154,12 +154,12 @@ fn a_helper_that_died_is_replaced() {
     let (_pebble, setup) = with_pebble(&bed);
     let setup = with_service(setup, "true");
     let (daemon, _) = setup.start_until_served(&bed, NAME);
-    daemon.process.wait_for_line("server took it");
+    daemon.process.wait_for_line("server was made to read it");
     let children = format!("/proc/{0}/task/{0}/children", daemon.process.id());
     let helper = fs::read_to_string(children).unwrap().trim().to_owned();
     assert!(Command::new("kill").args(["-KILL", &helper]).status().unwrap().success());
     let told = setup.command(&bed, &["renew", "--force"]).expect_code(0);
-    assert!(told.text().contains("server took it"), "{}", told.text());
+    assert!(told.text().contains("server was made to read it"), "{}", told.text());
     assert!(!fs::exists(format!("/proc/{helper}")).unwrap(), "the dead helper was not waited for");
 }
 

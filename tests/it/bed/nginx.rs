@@ -78,8 +78,24 @@ impl Nginx {
 
     /// The command that makes it read its files again, as a person would configure it.
     pub(crate) fn reload_command(&self) -> Vec<String> {
-        let config = self.config.to_str().expect("a path in UTF-8").to_owned();
-        vec![program(), "-c".to_owned(), config, "-s".to_owned(), "reload".to_owned()]
+        self.command_with(&["-s", "reload"])
+    }
+
+    /// The command that tests its configuration.
+    pub(crate) fn check_command(&self) -> Vec<String> {
+        self.command_with(&["-t"])
+    }
+
+    fn command_with(&self, arguments: &[&str]) -> Vec<String> {
+        let program = program();
+        let config = self.config.to_str().expect("a path in UTF-8");
+        [program.as_str(), "-c", config].iter().chain(arguments).map(ToString::to_string).collect()
+    }
+
+    /// Changes its configuration, which it reads at the next reload.
+    pub(crate) fn change_config(&self, change: impl Fn(&str) -> String) {
+        let text = fs::read_to_string(&self.config).unwrap();
+        fs::write(&self.config, change(&text)).unwrap();
     }
 }
 
