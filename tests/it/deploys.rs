@@ -194,6 +194,7 @@ fn a_deploy_is_done_when_the_server_serves_it() {
     let told = setup.command(&bed, &["deploy"]).expect_code(1);
     assert!(told.text().contains("fullchain.pem"), "{}", told.text());
 
+    setup.more = table(&reload) + "\n";
     nginx.change_config(|text| text.replace("cert.pem", "fullchain.pem"));
     setup.command(&bed, &["deploy"]).expect_code(0);
     assert_eq!(served_leaf(port, NAME).unwrap(), setup.stored(NAME)[0]);
