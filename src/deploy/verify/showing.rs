@@ -20,6 +20,9 @@ use crate::clock;
 use crate::config::Endpoint;
 use crate::hostname::Identifier;
 
+/// How long the right certificate may come with an incomplete chain.
+const OLD_WORKERS: Duration = Duration::from_secs(3);
+
 /// Connections at once: a hundred names are quick, and a server is not flooded.
 const AT_ONCE: usize = 8;
 /// Pauses after what was not right, growing to the last one.
@@ -140,7 +143,8 @@ impl Job {
         let (mut row, mut turn, mut failures) = (0, 0, 0);
         let mut has_been_right = false;
         let mut wrong: Option<Wrong> = None;
-        let (mut warnings, mut broken) = (BTreeSet::new(), None);
+        let mut broken_since: Option<Instant> = None;
+        let mut warnings = BTreeSet::new();
         loop {
             let version = versions[turn % versions.len()];
             turn += 1;
@@ -151,22 +155,25 @@ impl Job {
             };
             match looked {
                 Ok(shown) if self.expected.is_shown_in(&shown.chain) => {
-                    (row, has_been_right) = (row + 1, true);
+                    has_been_right = true;
                     let chain =
                         chain::judge(&shown.chain, self.expected.chain(), &place.anchors, clock::now());
-                    if !chain.is_complete() {
-                        let fault = Fault::Incomplete(chain.verdict);
-                        broken = Some(Wrong { address: Some(shown.address), version, fault });
+                    if chain.is_complete() {
+                        row += 1;
+                        warnings.extend(chain.warnings);
+                        if row < CONNECTIONS {
+                            continue;
+                        }
+                        return Ok(Proof { warnings: warnings.into_iter().collect(), versions });
                     }
-                    warnings.extend(chain.warnings);
-                    if row < CONNECTIONS {
-                        continue;
+                    let fault = Fault::Incomplete(chain.verdict);
+                    let broken = Wrong { address: Some(shown.address), version, fault };
+                    // An old worker may still go by the old configuration; after that, waiting mends nothing.
+                    let since = *broken_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= OLD_WORKERS {
+                        return Err(self.failure(&place, broken, false));
                     }
-                    return match broken {
-                        // It is the new one, so waiting mends nothing.
-                        Some(wrong) => Err(self.failure(&place, wrong, false)),
-                        None => Ok(Proof { warnings: warnings.into_iter().collect(), versions }),
-                    };
+                    wrong = Some(broken);
                 }
                 Ok(shown) => {
                     let fault = stranger(&shown.chain, &self.expected, &self.identifier);
@@ -183,7 +190,7 @@ impl Job {
                     wrong = Some(Wrong { address: failed.address, version, fault: failed.fault });
                 }
             }
-            (row, broken) = (0, None);
+            row = 0;
             warnings.clear();
             let pause = PAUSES[failures.min(PAUSES.len() - 1)];
             failures += 1;
