@@ -227,7 +227,7 @@ impl fmt::Display for What {
             }
             Self::DeployHeld { service, retry_at, last_error } => write!(
                 f,
-                "{service} has not taken it yet and is asked again at {} (`--force` asks at once); the last try: {last_error}",
+                "{service} has not taken it yet and is asked again at {} (`wicketgate deploy` tries at once); the last try: {last_error}",
                 minute(*retry_at)
             ),
             Self::Rehearsed { passed } => write!(f, "the rehearsal went well: {passed}"),
