@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::hostname::Identifier;
-use crate::preflight::{Certainty, Finding};
+use crate::preflight::{self, Finding};
 use crate::renewal::{Asked, CertificateStatus, Outcome};
 
 pub use server::{Actions, serve};
@@ -94,6 +94,9 @@ pub struct CheckRequest {
 pub struct CheckReport {
     /// The issuer's name in the configuration.
     pub issuer: String,
+    /// Every issuer that may be asked, in their order, this one first.
+    #[serde(default)]
+    pub issuers: Vec<String>,
     /// From where it was looked, and what could not be seen from there.
     pub vantage: String,
     /// Why the gate cannot listen, where it cannot: every order would fail.
@@ -105,9 +108,9 @@ pub struct CheckReport {
 }
 
 impl CheckReport {
-    /// Whether an order would fail for certain.
+    /// Whether an order would fail for certain, at every issuer.
     pub fn is_certain(&self) -> bool {
-        self.gate_problem.is_some() || self.findings.iter().any(|f| f.certainty == Certainty::Certain)
+        self.gate_problem.is_some() || !preflight::lost(&self.findings, &self.issuers).is_empty()
     }
 }
 

@@ -13,9 +13,9 @@ use crate::preflight::{Certainty, Finding};
 pub(super) struct CheckArguments {
     /// Certificates by name, hostnames or addresses; every certificate if none is given
     names: Vec<String>,
-    /// Print JSON: an object with `issuer`, `vantage`, `gate-problem`, `warnings` and `findings`; each
-    /// finding has `identifier`, `address` (null where it is about the name), `cause`, `certainty` (fine,
-    /// warning or certain), `seen`, `means` and `remedy`
+    /// Print JSON: an object with `issuer`, `issuers`, `vantage`, `gate-problem`, `warnings` and `findings`;
+    /// each finding has `identifier`, `address` (null where it is about the name), `issuer` (null where it is
+    /// about every one), `cause`, `certainty` (fine, warning or certain), `seen`, `means` and `remedy`
     #[arg(long)]
     json: bool,
 }
@@ -64,8 +64,10 @@ fn describe(report: &CheckReport, colours: bool) -> String {
 }
 
 fn paragraph(finding: &Finding, colours: bool) -> String {
-    let Finding { seen, means, remedy, certainty, cause, .. } = finding;
-    let mut text = format!("  {}{seen} [{}]\n    means: {means}\n", mark(*certainty, colours), cause.name());
+    let Finding { seen, means, remedy, certainty, cause, issuer, .. } = finding;
+    let at = issuer.as_ref().map_or_else(String::new, |issuer| format!("at {issuer}: "));
+    let mark = mark(*certainty, colours);
+    let mut text = format!("  {mark}{at}{seen} [{}]\n    means: {means}\n", cause.name());
     if !remedy.is_empty() {
         text.push_str(&format!("    to do: {remedy}\n"));
     }
@@ -91,6 +93,7 @@ mod tests {
         let finding = |certainty, remedy: &str| Finding {
             identifier: "a.example".parse().unwrap(),
             address: Some([192, 0, 2, 1].into()),
+            issuer: None,
             cause: Cause::NotFound,
             certainty,
             seen: "192.0.2.1:80 answered 404".to_owned(),
@@ -99,6 +102,7 @@ mod tests {
         };
         let report = CheckReport {
             issuer: "letsencrypt".to_owned(),
+            issuers: vec!["letsencrypt".to_owned(), "zerossl".to_owned()],
             vantage: "from inside".to_owned(),
             gate_problem: Some("port 80 is taken".to_owned()),
             warnings: vec!["the CA is away".to_owned()],
