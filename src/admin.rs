@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::hostname::Identifier;
-use crate::preflight::{self, Finding};
+use crate::preflight::{self, Certainty, Finding};
 use crate::renewal::{Asked, CertificateStatus, Outcome};
 
 pub use server::{Actions, serve};
@@ -108,6 +108,12 @@ pub struct CheckReport {
 }
 
 impl CheckReport {
+    /// Whether an issuer would be passed over for another one.
+    pub fn passes_over(&self) -> bool {
+        let is_of_one = |f: &Finding| f.issuer.is_some() && f.certainty == Certainty::Certain;
+        !self.is_certain() && self.findings.iter().any(is_of_one)
+    }
+
     /// Whether an order would fail for certain, at every issuer.
     pub fn is_certain(&self) -> bool {
         self.gate_problem.is_some() || !preflight::lost(&self.findings, &self.issuers).is_empty()

@@ -59,6 +59,9 @@ fn describe(report: &CheckReport, colours: bool) -> String {
         }
         text.push_str(&paragraph(finding, colours));
     }
+    if report.passes_over() {
+        text.push_str("\nan issuer that CAA forbids is not asked as long as another one may sign\n");
+    }
     text.push_str(&format!("\n{}\n", report.vantage));
     text
 }
@@ -118,6 +121,17 @@ mod tests {
              \x20   to do: pass it on\n\
              \x20 ok: 192.0.2.1:80 answered 404 [not-found]\n\
              \x20   means: another program\n\
+             \nfrom inside\n"
+        );
+        let caa = Finding { issuer: Some("zerossl".to_owned()), ..finding(Certainty::Certain, "") };
+        let passed_over = CheckReport { gate_problem: None, warnings: vec![], findings: vec![caa], ..report };
+        assert!(!passed_over.is_certain());
+        assert_eq!(
+            describe(&passed_over, false),
+            "a.example\n\
+             \x20 WOULD FAIL: at zerossl: 192.0.2.1:80 answered 404 [not-found]\n\
+             \x20   means: another program\n\
+             \nan issuer that CAA forbids is not asked as long as another one may sign\n\
              \nfrom inside\n"
         );
     }

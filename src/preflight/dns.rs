@@ -36,7 +36,7 @@ use self::climb::{Climbed, climb, climb_at_zones};
 use self::exchange::together;
 use self::lookup::{End, Ended, Lookup};
 use self::system::{HOSTS, RESOLV_CONF};
-use super::evidence::{CaaRecord, CaaWord, Dns, DnsFailure, Flaw, Records};
+use super::evidence::{CaaRecord, CaaWord, Dns, DnsFailure, Records, Signatures};
 use crate::hostname::Hostname;
 
 /// How long the resolvers have for an answer.
@@ -111,14 +111,14 @@ impl Resolver {
         );
         let (a, aaaa) = if self.is_named { (a, aaaa) } else { (hearsay(a), hearsay(aaaa)) };
         let until = Instant::now() + CONFIRMATION;
-        let (words, flaws, caa_word) = tokio::join!(
+        let (words, signatures, caa_word) = tokio::join!(
             self.confirm(&a, &aaaa, &caa, until),
-            self.flaws(&a, &aaaa, &caa, until),
+            self.signatures(&a, &aaaa, &caa, until),
             self.caa_word(name, &caa, weighty, until),
         );
         let own = |kind, at: &Name| Own {
             word: words.iter().find(|(asked, _)| *asked == kind).map(|(_, word)| word),
-            flaw: flaws.iter().find(|(of, _)| of == at).and_then(|(_, flaw)| *flaw),
+            signatures: signatures.iter().find(|(of, _)| of == at).map(|(_, seen)| *seen),
         };
         let (caa, caa_at) = match caa {
             Climbed::Found { records, at, .. } => (Records::Found(records), Some(at)),
@@ -168,14 +168,14 @@ impl Resolver {
         words.into_iter().flatten().collect()
     }
 
-    /// Looks for what is wrong with signatures that do not validate, once for each name.
-    async fn flaws(
+    /// Looks at signatures that do not validate, once for each name.
+    async fn signatures(
         &self,
         a: &Ended,
         aaaa: &Ended,
         caa: &Climbed,
         until: Instant,
-    ) -> Vec<(Name, Option<Flaw>)> {
+    ) -> Vec<(Name, Signatures)> {
         let mut doubts: Vec<(Name, RecordType)> = Vec::new();
         let mut doubt = |at: &Name, kind, failure: &DnsFailure| {
             let is_new = doubts.iter().all(|(name, _)| name != at);
@@ -194,8 +194,8 @@ impl Resolver {
         let ask = |(name, kind): (Name, RecordType)| {
             let authority = self.authority.clone();
             async move {
-                let flaw = authority.flaw(&name, kind, until).await;
-                (name, flaw)
+                let seen = authority.signatures(&name, kind, until).await;
+                (name, seen)
             }
         };
         together(doubts.into_iter().map(ask).collect()).await
@@ -222,7 +222,7 @@ impl Resolver {
 /// What was found out at a zone's own servers about one question, where they were asked.
 struct Own<'a> {
     word: Option<&'a Word>,
-    flaw: Option<Flaw>,
+    signatures: Option<Signatures>,
 }
 
 /// The system's resolver may tell the inside of a network other things than the world hears, and call itself
@@ -274,7 +274,9 @@ fn failed<T>(failure: DnsFailure, own: &Own<'_>) -> Records<T> {
         DnsFailure::ServFail { says, .. } => {
             DnsFailure::ServFail { confirmed: own.word == Some(&Word::Fails), says }
         }
-        DnsFailure::Bogus { says, .. } => DnsFailure::Bogus { flaw: own.flaw, says },
+        DnsFailure::Bogus { says, .. } => {
+            DnsFailure::Bogus { own: own.signatures.unwrap_or(Signatures::Unheard), says }
+        }
         other => other,
     })
 }

@@ -73,8 +73,8 @@ pub enum DnsFailure {
     },
     /// SERVFAIL, but an answer once the check for signatures is left out: DNSSEC does not validate.
     Bogus {
-        /// What shows at the zone's own servers; none where nothing does, or they were not heard.
-        flaw: Option<Flaw>,
+        /// What shows at the zone's own servers.
+        own: Signatures,
         /// The server's own words (RFC 8914), where it gave any.
         says: Option<String>,
     },
@@ -84,6 +84,17 @@ pub enum DnsFailure {
     Silent,
     /// The server cannot be reached, or its answer makes no sense; the reason in words.
     Unusable(String),
+}
+
+/// What a zone's own servers, and those of the zone above, show of signatures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signatures {
+    /// They were not heard.
+    Unheard,
+    /// Nothing that would explain why they do not validate.
+    Unexplained,
+    /// Something is wrong.
+    Flawed(Flaw),
 }
 
 /// What is wrong with the signatures that a zone's own servers send, as far as it shows without checking any.

@@ -10,7 +10,7 @@ use hickory_proto::rr::rdata::opt::EdnsOption;
 use wicketgate::hostname::Hostname;
 use wicketgate::preflight::caa::{self, Question, Verdict};
 use wicketgate::preflight::dns::Resolver;
-use wicketgate::preflight::evidence::{CaaRecord, CaaWord, Dns, DnsFailure, Flaw, Records};
+use wicketgate::preflight::evidence::{CaaRecord, CaaWord, Dns, DnsFailure, Flaw, Records, Signatures};
 
 use crate::bed::nameserver::{
     Asked, NameServer, a, aaaa, authoritative, caa, cname, code, dnskey, ds, framed, name, ns, one, referral,
@@ -268,7 +268,7 @@ async fn a_failed_check_of_signatures_is_told_from_a_failing_server() {
     });
     let seen = look(&[&server], "www.test.example").await;
     let says = || Some("signature expired: www.test.example  [31mhas expired".to_owned());
-    assert_eq!(seen.a, failed(DnsFailure::Bogus { flaw: None, says: says() }));
+    assert_eq!(seen.a, failed(DnsFailure::Bogus { own: Signatures::Unheard, says: says() }));
     assert_eq!(seen.aaaa, Records::Found(vec!["2001:db8::7".parse::<Ipv6Addr>().unwrap()]));
     assert_eq!(seen.caa, failed(DnsFailure::ServFail { confirmed: false, says: says() }));
 }
@@ -444,8 +444,8 @@ async fn a_delegation_is_followed_to_servers_that_fail() {
 }
 
 /// A resolver that has heard of a CAA record of `test.example`, and knows who serves the zones.
-fn resolver_of_caa(port: u16) -> NameServer {
-    NameServer::saying(port, |asked, empty| match (asked.name.as_str(), asked.kind) {
+fn resolver_of_caa(port: u16, claims: fn(Message) -> Message) -> NameServer {
+    let answer = |asked: &Asked, empty| match (asked.name.as_str(), asked.kind) {
         ("www.test.example", RecordType::A) => with(empty, [a("www.test.example", SHOWN)]),
         ("test.example", RecordType::CAA) => with(empty, [caa("test.example", "issue", b"ca.example")]),
         ("test.example", RecordType::NS) => with(empty, [ns("test.example", "ns.test.example")]),
@@ -453,7 +453,8 @@ fn resolver_of_caa(port: u16) -> NameServer {
         ("cdn.example", RecordType::NS) => with(empty, [ns("cdn.example", "ns.cdn.example")]),
         ("ns.cdn.example", RecordType::A) => with(empty, [a("ns.cdn.example", LOWER)]),
         _ => empty,
-    })
+    };
+    NameServer::saying(port, move |asked, empty| claims(answer(asked, empty)))
 }
 
 async fn weigh(servers: &[&NameServer], name: &str) -> CaaWord {
@@ -482,7 +483,7 @@ async fn caa_is_heard_at_the_zones_own_servers() {
     const WWW: &str = "www.test.example";
     let bed = Bed::new();
     let port = bed.port();
-    let resolver = resolver_of_caa(port);
+    let resolver = resolver_of_caa(port, |m| m);
     let found = |at: &str, value: &str| CaaWord::Found {
         records: vec![CaaRecord { critical: false, tag: "issue".into(), value: value.into() }],
         at: hostname(at),
@@ -573,8 +574,8 @@ async fn why_signatures_do_not_validate_shows_at_the_zones_own_servers() {
     let port = bed.port();
     let resolver = resolver_of_a_bogus_zone(port);
     let day = std::time::Duration::from_secs(86_400);
-    let flaw_of = |records: &Records<Ipv4Addr>| match records {
-        Records::Failed(DnsFailure::Bogus { flaw, .. }) => *flaw,
+    let shown = |records: &Records<Ipv4Addr>| match records {
+        Records::Failed(DnsFailure::Bogus { own, .. }) => *own,
         other => panic!("{other:?}"),
     };
     type Records3 = [Vec<hickory_proto::rr::Record>; 3];
@@ -588,23 +589,25 @@ async fn why_signatures_do_not_validate_shows_at_the_zones_own_servers() {
     };
     let with_ds = |records| -> Records3 { [records, good()[1].clone(), vec![a(WWW, SHOWN)]] };
     let with_address = |records| -> Records3 { [good()[0].clone(), good()[1].clone(), records] };
-    type Wanted = fn(Option<Flaw>, std::time::SystemTime) -> bool;
-    let nothing: Wanted = |flaw, _| flaw.is_none();
+    type Wanted = fn(Signatures, std::time::SystemTime) -> bool;
+    let nothing: Wanted = |own, _| own == Signatures::Unexplained;
     let rows: Vec<(&str, Records3, Wanted)> = vec![
         ("are current", good(), nothing),
         (
             "ran out",
             with_address(vec![a(WWW, SHOWN), rrsig(WWW, A, -9..-2)]),
-            |flaw, now| matches!(flaw, Some(Flaw::Expired(at)) if at < now),
+            |own, now| matches!(own, Signatures::Flawed(Flaw::Expired(at)) if at < now),
         ),
         (
             "are of the future",
             with_address(vec![a(WWW, SHOWN), rrsig(WWW, A, 2..9)]),
-            |flaw, now| matches!(flaw, Some(Flaw::NotYet(at)) if at > now),
+            |own, now| matches!(own, Signatures::Flawed(Flaw::NotYet(at)) if at > now),
         ),
-        ("are missing", with_address(vec![a(WWW, SHOWN)]), |flaw, _| flaw == Some(Flaw::Unsigned)),
-        ("are of other keys", with_ds(vec![ds(TOP, true), rrsig(TOP, DS, -1..1)]), |flaw, _| {
-            flaw == Some(Flaw::OtherKeys)
+        ("are missing", with_address(vec![a(WWW, SHOWN)]), |own, _| {
+            own == Signatures::Flawed(Flaw::Unsigned)
+        }),
+        ("are of other keys", with_ds(vec![ds(TOP, true), rrsig(TOP, DS, -1..1)]), |own, _| {
+            own == Signatures::Flawed(Flaw::OtherKeys)
         }),
         ("are missing, and not announced", with_ds(vec![]), nothing),
         ("are missing, and a clock is wrong", with_ds(vec![ds(TOP, false), rrsig(TOP, DS, -9..-2)]), nothing),
@@ -625,8 +628,8 @@ async fn why_signatures_do_not_validate_shows_at_the_zones_own_servers() {
         });
         let seen = look(&[&resolver], WWW).await;
         let now = wicketgate::clock::now();
-        assert!(wanted(flaw_of(&seen.a), now), "the signatures {what}: {:?}", seen.a);
-        if let Some(Flaw::Expired(at)) = flaw_of(&seen.a) {
+        assert!(wanted(shown(&seen.a), now), "the signatures {what}: {:?}", seen.a);
+        if let Signatures::Flawed(Flaw::Expired(at)) = shown(&seen.a) {
             let age = now.duration_since(at).unwrap();
             assert!(age > day && age < day * 3, "{age:?}");
         }
@@ -635,7 +638,7 @@ async fn why_signatures_do_not_validate_shows_at_the_zones_own_servers() {
         }
     }
     // Nobody is there.
-    assert_eq!(flaw_of(&look(&[&resolver], WWW).await.a), None);
+    assert_eq!(shown(&look(&[&resolver], WWW).await.a), Signatures::Unheard);
 }
 
 /// What another implementation answers, as a second opinion on the wire format.
@@ -725,6 +728,16 @@ async fn inside() {
     assert!(!zone.asked().is_empty());
     assert!(resolver.asked().iter().all(|asked| !asked.name.contains("wrong")), "{:?}", resolver.asked());
     assert!(!system.look(&hostname("www.test.example"), &|_| true).await.in_hosts_file);
+
+    // The system's own resolver may call itself an authority, and is believed alone as little.
+    drop((resolver, zone));
+    let resolver = resolver_of_caa(PORT, authoritative);
+    let zone = NameServer::start(ZONE, PORT, |_, empty| one(&authoritative(empty)));
+    let seen = system.look(&hostname("www.test.example"), &|_| true).await;
+    assert!(matches!(seen.caa, Records::Found(_)), "{:?}", seen.caa);
+    assert_eq!(seen.caa_word, CaaWord::Nothing);
+    assert!(!zone.asked().is_empty());
+    drop(resolver);
 
     let nowhere = Resolver::new(&["192.0.2.1:53".parse().unwrap(), "[2001:db8::1]:53".parse().unwrap()]);
     let seen = nowhere.unwrap().look(&hostname("www.test.example"), &|_| true).await;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::{Asker, Cause, Certainty, Finding};
 use crate::hostname::{Hostname, Identifier};
 use crate::preflight::caa::{self, Verdict};
-use crate::preflight::evidence::{CaaRecord, CaaWord, Dns, DnsFailure, Flaw, Records};
+use crate::preflight::evidence::{CaaRecord, CaaWord, Dns, DnsFailure, Flaw, Records, Signatures};
 use crate::words::printable;
 
 /// Records of one name that are told.
@@ -165,7 +165,7 @@ fn of_failure(identifier: &Identifier, kind: &str, failure: &DnsFailure) -> Verd
             means: "the CA takes no answer for an answer and fails".to_owned(),
             remedy: "have the zone's name servers repaired: are all of them up, do they know the zone, has a secondary lost it".to_owned(),
         },
-        DnsFailure::Bogus { flaw, says } => bogus(identifier, kind, *flaw, &said(says)),
+        DnsFailure::Bogus { own, says } => bogus(identifier, kind, *own, &said(says)),
         DnsFailure::Refused => {
             unanswered(format!("the name server refuses to be asked for {kind} of {identifier} (REFUSED)"))
         }
@@ -179,16 +179,21 @@ fn of_failure(identifier: &Identifier, kind: &str, failure: &DnsFailure) -> Verd
 }
 
 /// The resolver has checked signatures, and there is an answer without that check.
-fn bogus(identifier: &Identifier, kind: &str, flaw: Option<Flaw>, said: &str) -> Verdicted {
+fn bogus(identifier: &Identifier, kind: &str, own: Signatures, said: &str) -> Verdicted {
     let seen = format!("{kind} of {identifier} is there, and its DNSSEC signatures do not validate{said}");
-    let Some(flaw) = flaw else {
-        return Verdicted {
+    let alone = |own: &str| {
+        Verdicted {
             cause: Cause::DnssecBogus,
             certainty: Certainty::Warning,
-            seen: format!("{seen}, one resolver says; nothing wrong was seen at the zone's own servers"),
+            seen: format!("{seen}, one resolver says; the zone's own servers {own}"),
             means: "if they are wrong, the CA gets no answer and fails; a wrong clock or an old trust anchor at this machine's resolver, or a server before it that drops signatures, looks the same".to_owned(),
             remedy: "have the zone looked at (DNSSEC analysers on the web show what is wrong), and where it is well, the resolver: its clock, its trust anchor, its forwarders".to_owned(),
-        };
+        }
+    };
+    let flaw = match own {
+        Signatures::Flawed(flaw) => flaw,
+        Signatures::Unheard => return alone("were not heard"),
+        Signatures::Unexplained => return alone("show nothing that would explain it"),
     };
     let date = |at| jiff::Timestamp::try_from(at).map_or_else(|_| "?".to_owned(), |at| at.to_string());
     let what = match flaw {

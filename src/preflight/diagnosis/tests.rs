@@ -2,7 +2,7 @@ use http::StatusCode;
 
 use super::*;
 use crate::preflight::caa::Question;
-use crate::preflight::evidence::{CaaRecord, CaaWord, DnsFailure, Flaw, Records};
+use crate::preflight::evidence::{CaaRecord, CaaWord, DnsFailure, Flaw, Records, Signatures};
 use crate::preflight::sighting::{Answer, End, Failure, Place, RedirectFault, Scheme, Stand};
 
 const TOKEN: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
@@ -241,8 +241,14 @@ fn what_name_servers_say() {
         ),
         (failed(DnsFailure::ServFail { confirmed: true, says: None }), Some((Cause::DnsServfail, Certain))),
         (failed(DnsFailure::ServFail { confirmed: false, says: None }), Some((Cause::DnsServfail, Warning))),
-        (failed(DnsFailure::Bogus { flaw: None, says: says.clone() }), Some((Cause::DnssecBogus, Warning))),
-        (failed(DnsFailure::Bogus { flaw: Some(Flaw::Unsigned), says }), Some((Cause::DnssecBogus, Certain))),
+        (
+            failed(DnsFailure::Bogus { own: Signatures::Unheard, says: says.clone() }),
+            Some((Cause::DnssecBogus, Warning)),
+        ),
+        (
+            failed(DnsFailure::Bogus { own: Signatures::Flawed(Flaw::Unsigned), says }),
+            Some((Cause::DnssecBogus, Certain)),
+        ),
         (failed(DnsFailure::Silent), Some((Cause::DnsUnanswered, Warning))),
         (failed(DnsFailure::Refused), Some((Cause::DnsUnanswered, Warning))),
         (
@@ -272,28 +278,39 @@ fn what_name_servers_say() {
 #[test]
 fn why_signatures_do_not_validate() {
     let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_790_000_000);
-    for (flaw, words) in [
-        (None, "one resolver says; nothing wrong was seen at the zone's own servers"),
-        (Some(Flaw::Unsigned), "the zone above announces a key (DS), and they send no signatures"),
-        (Some(Flaw::OtherKeys), "none of their keys is the one that the zone above announces (DS)"),
-        (Some(Flaw::Expired(at)), "their signatures ran out at 2026-09-21T14:13:20Z"),
-        (Some(Flaw::NotYet(at)), "their signatures do not count before 2026-09-21T14:13:20Z"),
+    for (own, words) in [
+        (Signatures::Unheard, "one resolver says; the zone's own servers were not heard"),
+        (
+            Signatures::Unexplained,
+            "one resolver says; the zone's own servers show nothing that would explain it",
+        ),
+        (
+            Signatures::Flawed(Flaw::Unsigned),
+            "the zone above announces a key (DS), and they send no signatures",
+        ),
+        (
+            Signatures::Flawed(Flaw::OtherKeys),
+            "none of their keys is the one that the zone above announces (DS)",
+        ),
+        (Signatures::Flawed(Flaw::Expired(at)), "their signatures ran out at 2026-09-21T14:13:20Z"),
+        (Signatures::Flawed(Flaw::NotYet(at)), "their signatures do not count before 2026-09-21T14:13:20Z"),
     ] {
-        let failure = DnsFailure::Bogus { flaw, says: Some("signature expired".to_owned()) };
+        let is_certain = matches!(own, Signatures::Flawed(_));
+        let failure = DnsFailure::Bogus { own, says: Some("signature expired".to_owned()) };
         let dns =
             Dns { a: Records::Failed(failure.clone()), aaaa: Records::Failed(failure.clone()), ..dns() };
         let findings = found(Some(&dns), &[], &[], &surroundings());
         assert_eq!(findings.len(), 1);
         assert!(
             findings[0].seen.contains(words) && findings[0].seen.contains("signature expired"),
-            "{flaw:?}"
+            "{own:?}"
         );
-        assert_eq!(findings[0].certainty == Certainty::Certain, flaw.is_some());
+        assert_eq!(findings[0].certainty == Certainty::Certain, is_certain);
         // CAA alone: the CA fails on that as surely.
         let dns = Dns { caa: Records::Failed(failure), ..self::dns() };
         let findings = found(Some(&dns), &[], &[], &surroundings());
         assert_eq!((findings[0].cause, findings[0].issuer.as_deref()), (Cause::DnssecBogus, None));
-        assert_eq!(findings[0].certainty == Certainty::Certain, flaw.is_some());
+        assert_eq!(findings[0].certainty == Certainty::Certain, is_certain);
     }
 }
 

@@ -17,7 +17,7 @@ use super::message::Question;
 use super::reading::{Chain, Reading, Referral, address, in_words};
 use super::signatures::{Signed, flaw};
 use crate::clock;
-use crate::preflight::evidence::Flaw;
+use crate::preflight::evidence::Signatures;
 
 /// Names above a name that are looked at for the zone; deeper zones are not seen in the field.
 const STEPS: usize = 12;
@@ -85,21 +85,23 @@ impl Authority {
         }
     }
 
-    /// What is wrong with the signatures of a name's records, as its zone's servers and those of the zone
-    /// above show them; none where nothing shows.
-    pub(super) async fn flaw(&self, name: &Name, kind: RecordType, until: Instant) -> Option<Flaw> {
-        let zone = self.zone(name, until).await?;
-        let (zone, answer) = self.signed(zone, name, kind, until).await?;
-        let apex = zone.name.clone();
-        let above = async {
-            let upper = self.zone(&apex.base_name(), until).await?;
-            Some(self.signed(upper, &apex, RecordType::DS, until).await?.1)
+    /// What the servers of a name's zone, and those of the zone above, show of the signatures of its records.
+    pub(super) async fn signatures(&self, name: &Name, kind: RecordType, until: Instant) -> Signatures {
+        let signed = async {
+            let zone = self.zone(name, until).await?;
+            let (zone, answer) = self.signed(zone, name, kind, until).await?;
+            let apex = zone.name.clone();
+            let above = async {
+                let upper = self.zone(&apex.base_name(), until).await?;
+                self.signed(upper, &apex, RecordType::DS, until).await
+            };
+            let keys = self.signed(zone, &apex, RecordType::DNSKEY, until);
+            let (above, keys) = tokio::join!(above, keys);
+            Some((apex, above?.1, keys?.1, answer))
         };
-        let keys = self.signed(zone, &apex, RecordType::DNSKEY, until);
-        let (above, keys) = tokio::join!(above, keys);
-        let (above, (_, keys)) = (above?, keys?);
-        let signed = Signed { zone: &apex, name, kind, above: &above, keys: &keys, answer: &answer };
-        flaw(&signed, clock::now())
+        let Some((zone, above, keys, answer)) = signed.await else { return Signatures::Unheard };
+        let signed = Signed { zone: &zone, name, kind, above: &above, keys: &keys, answer: &answer };
+        flaw(&signed, clock::now()).map_or(Signatures::Unexplained, Signatures::Flawed)
     }
 
     /// The answer of a zone's own server, with its signatures, and the zone.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::exchange::{Plan, Trouble};
 use super::message::{Question, says};
 use super::reading::{Chain, Reading, in_words};
-use crate::preflight::evidence::DnsFailure;
+use crate::preflight::evidence::{DnsFailure, Signatures};
 
 /// A lost datagram is sent again, a slow server gets company, after this long.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -113,7 +113,7 @@ impl Lookup {
         // A failure that has passed meanwhile looks the same as one that only the check causes.
         match PLAN.ask(&self.servers, &question, until).await {
             Ok(answer) if !is_failure(&answer) => Ok(answer),
-            _ => Err(DnsFailure::Bogus { flaw: None, says }),
+            _ => Err(DnsFailure::Bogus { own: Signatures::Unheard, says }),
         }
     }
 }

@@ -215,6 +215,9 @@ fn one_that_caa_forbids_is_not_asked_and_another_is() {
         &[&format!("WOULD FAIL: at {first}: CAA of {NAME}"), "www.example.test. CAA 0 issue \"one.example\""],
     );
 
+    let ran = bench.command(&["rehearse"]).expect_code(0);
+    says(&ran, &[&format!("an order would not be placed at {first}, which would have to refuse")]);
+
     let ran = bench.command(&["renew", "--json"]).expect_code(0);
     let events = events(&ran);
     let warnings: Vec<_> = told(&events, "warning").iter().map(|text| text.as_str().unwrap()).collect();
