@@ -54,8 +54,14 @@ pub(super) fn flaw(signed: &Signed<'_>, now: SystemTime) -> Option<Flaw> {
 
 /// The records themselves, an alias in their place, or the start of the zone where there are none.
 fn of_answer(signed: &Signed<'_>, now: u32) -> Option<Flaw> {
-    if signed.answer.answers.iter().any(|record| record.record_type() == DNAME) {
+    let is_alias_of_all = |record: &Record| record.record_type() == DNAME;
+    if signed.answer.answers.iter().any(is_alias_of_all) {
         // The alias that a server makes of it has no signature (RFC 6672 section 5.3.1).
+        return None;
+    }
+    let names_a_zone = |record: &&Record| matches!(record.record_type(), RecordType::SOA | RecordType::NS);
+    if signed.answer.authorities.iter().filter(names_a_zone).any(|record| record.name != *signed.zone) {
+        // The server has a zone below as well, which may be unsigned by right.
         return None;
     }
     let has = |kind| data(&signed.answer.answers, signed.name, kind).next().is_some();
@@ -155,7 +161,7 @@ fn bytes(data: &RData) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use hickory_proto::op::{OpCode, ResponseCode};
-    use hickory_proto::rr::rdata::{A, CNAME, NULL, SOA};
+    use hickory_proto::rr::rdata::{A, CNAME, NS, NULL, SOA};
     use proptest::prelude::*;
 
     use super::*;
@@ -240,6 +246,7 @@ mod tests {
         let other = record("test.", DNSKEY, &[1, 1, 3, 13, 0xaa, 0xbb, 0xcc, 0xde]);
         let no_zone_key = record("test.", DNSKEY, &[0, 1, 3, 13, 0xaa, 0xbb, 0xcc, 0xdd]);
         let alias = record("test.", DNAME, b"\0");
+        let below = Record::from_rdata(name("w.test."), 60, RData::NS(NS(name("ns.test."))));
         for (what, above, keys, answer, expected) in [
             ("nothing", above(), keys(), good(), None),
             ("ran out", above(), keys(), answer(vec![a(), old("w.test.", A)]), expired),
@@ -274,6 +281,7 @@ mod tests {
             ("the alias has one", above(), keys(), answer(vec![cname(), current("w.test.", CNAME)]), None),
             ("the alias' ran out", above(), keys(), answer(vec![cname(), old("w.test.", CNAME)]), expired),
             ("an alias of all names", above(), keys(), answer(vec![alias, cname()]), None),
+            ("of a zone below", above(), keys(), message(vec![a()], vec![below]), None),
             ("no records", above(), keys(), message(vec![], vec![soa(), current("test.", SOA)]), None),
             (
                 "no records, ran out",
