@@ -155,15 +155,17 @@ fn accounts_are_bound_where_the_ca_requires_it() {
 /// What the first CA calls itself in CAA records, and the second.
 const CALLED: [&str; 2] = ["one.example", "rehearsal.invalid"];
 
-/// Two CAs, the second in reserve, and a name server that says who may issue for the name.
-fn two_with_caa(told: &[Told]) -> (Bench, FickleCa, NameServer) {
-    let called =
-        |settings: &mut wicketgate::rehearsal::Settings| CALLED[0].clone_into(&mut settings.caa_identity);
+/// Two CAs, the second in reserve, and a name server that says who may issue for each name.
+fn two_with_caa(names: &[(&str, Told)]) -> (Bench, FickleCa, NameServer) {
+    let called = |settings: &mut wicketgate::rehearsal::Settings| {
+        CALLED[0].clone_into(&mut settings.caa_identity);
+    };
     let (mut bench, second) = two(called, |second| format!("fallback-issuers = [{second:?}]"));
     let address = (Ipv4Addr::LOCALHOST, bench.bed.port()).into();
-    let exists = Told::Address(Ipv4Addr::LOCALHOST.into());
-    let zone = std::iter::once(&exists).chain(told).map(|told| (NAME.to_owned(), told.clone())).collect();
-    let server = zone::serve(address, zone);
+    let here = Told::Address(Ipv4Addr::LOCALHOST.into());
+    let told =
+        |(name, told): &(&str, Told)| [here.clone(), told.clone()].map(|told| ((*name).to_owned(), told));
+    let server = zone::serve(address, names.iter().flat_map(told).collect());
     bench.setup = bench.setup.acme(&format!("preflight = true\nresolvers = [\"{address}\"]"));
     (bench, second, server)
 }
@@ -206,7 +208,7 @@ fn forbidden(place: usize) -> (usize, String, String) {
 
 #[test]
 fn one_that_caa_forbids_is_not_asked_and_another_is() {
-    let (bench, second, _server) = two_with_caa(&[issue(CALLED[1])]);
+    let (bench, second, _server) = two_with_caa(&[(NAME, issue(CALLED[1]))]);
     assert_eq!(of_caa(&bench, &second, 0), [forbidden(0)]);
     let ran = bench.command(&["check"]).expect_code(0);
     let first = name_of(&bench.ca.directory);
@@ -244,7 +246,7 @@ fn one_that_caa_forbids_is_not_asked_and_another_is() {
 
 #[test]
 fn one_in_reserve_that_caa_forbids_is_no_matter_of_the_first() {
-    let (bench, second, _server) = two_with_caa(&[issue(CALLED[0])]);
+    let (bench, second, _server) = two_with_caa(&[(NAME, issue(CALLED[0]))]);
     assert_eq!(of_caa(&bench, &second, 0), [forbidden(1)]);
     let ran = bench.command(&["renew"]).expect_code(0);
     assert!(!ran.text().contains("CAA"), "{}", ran.text());
@@ -258,7 +260,7 @@ fn one_in_reserve_that_caa_forbids_is_no_matter_of_the_first() {
 
 #[test]
 fn where_caa_forbids_every_issuer_the_order_is_put_off() {
-    let (bench, second, _server) = two_with_caa(&[issue("other.example")]);
+    let (bench, second, _server) = two_with_caa(&[(NAME, issue("other.example"))]);
     assert_eq!(of_caa(&bench, &second, 1), [forbidden(0), forbidden(1)]);
     let ran = bench.command(&["renew"]).expect_code(1);
     let [first, other] = [&bench.ca.directory, &second.directory].map(|directory| name_of(directory));
@@ -270,8 +272,25 @@ fn where_caa_forbids_every_issuer_the_order_is_put_off() {
 }
 
 #[test]
+fn a_name_that_caa_forbids_everywhere_is_left_out_and_the_others_go_where_they_may() {
+    const DEAD: &str = "dead.example.test";
+    let (mut bench, second, _server) =
+        two_with_caa(&[(NAME, issue(CALLED[1])), (DEAD, issue("other.example"))]);
+    bench.setup.certificates.clear();
+    bench.add(&[NAME, DEAD], "partial = \"always\"");
+    let ran = bench.command(&["renew"]).expect_code(1);
+    says(&ran, &["OBTAINED WITHOUT dead.example.test", "is not asked, as it would have to refuse"]);
+    assert_eq!((bench.ca.seen().orders, second.seen().certificates), (0, 1));
+    // Where nothing is left out, nothing is ordered.
+    bench.setup.certificates.clear();
+    bench.add(&[NAME, DEAD], "partial = \"never\"\nkey-type = \"ecdsa-p384\"");
+    says(&bench.command(&["renew", "--force"]).expect_code(1), &["PUT OFF"]);
+    assert_eq!((bench.ca.seen().orders, second.seen().orders), (0, 1));
+}
+
+#[test]
 fn caa_that_a_resolver_alone_has_heard_of_passes_nobody_over() {
-    let (bench, second, _server) = two_with_caa(&[Told::IssueHearsay(CALLED[1].to_owned())]);
+    let (bench, second, _server) = two_with_caa(&[(NAME, Told::IssueHearsay(CALLED[1].to_owned()))]);
     let uncertain = (0, "caa-uncertain".to_owned(), "warning".to_owned());
     assert_eq!(of_caa(&bench, &second, 0), [uncertain]);
     let ran = bench.command(&["renew"]).expect_code(0);
