@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::hostname::Identifier;
-use crate::preflight::{Certainty, Finding};
+use crate::preflight::{self, Certainty, Finding};
 use crate::renewal::{Asked, CertificateStatus, Outcome};
 
 pub use server::{Actions, serve};
@@ -106,6 +106,9 @@ pub struct CheckRequest {
 pub struct CheckReport {
     /// The issuer's name in the configuration.
     pub issuer: String,
+    /// Every issuer that may be asked, in their order, this one first.
+    #[serde(default)]
+    pub issuers: Vec<String>,
     /// From where it was looked, and what could not be seen from there.
     pub vantage: String,
     /// Why the gate cannot listen, where it cannot: every order would fail.
@@ -117,9 +120,15 @@ pub struct CheckReport {
 }
 
 impl CheckReport {
-    /// Whether an order would fail for certain.
+    /// Whether an issuer would be passed over for another one.
+    pub fn passes_over(&self) -> bool {
+        let is_of_one = |f: &Finding| f.issuer.is_some() && f.certainty == Certainty::Certain;
+        !self.is_certain() && self.findings.iter().any(is_of_one)
+    }
+
+    /// Whether an order would fail for certain, at every issuer.
     pub fn is_certain(&self) -> bool {
-        self.gate_problem.is_some() || self.findings.iter().any(|f| f.certainty == Certainty::Certain)
+        self.gate_problem.is_some() || !preflight::lost(&self.findings, &self.issuers).is_empty()
     }
 }
 

@@ -76,7 +76,7 @@ pub struct Acme {
     pub terms_agreed: bool,
     /// PEM file with roots to trust for the CA's own API, besides the public ones.
     pub roots: Option<PathBuf>,
-    /// CAs to go to, in this order, when the one before is down or refuses for good.
+    /// CAs to go to, in this order, when the one before is down, refuses for good or is forbidden by CAA.
     pub fallback_issuers: Vec<Issuer>,
     /// The staging directory of an issuer that is configured by its URL.
     pub staging: Option<Issuer>,

@@ -9,6 +9,7 @@ pub mod caa;
 pub mod diagnosis;
 pub mod dns;
 pub mod evidence;
+mod issuers;
 mod probe;
 pub mod sighting;
 mod summary;
@@ -28,12 +29,15 @@ use tokio::task::JoinSet;
 use crate::challenge::{ChallengeTable, Pending, Purpose, Token};
 use crate::config::{Acme, Config, Gate, Issuer};
 use crate::hostname::Identifier;
-use diagnosis::{Reach, Subject, Surroundings, diagnose};
+use caa::Verdict;
+use diagnosis::{Asker, Reach, Subject, Surroundings, diagnose};
 use dns::{Resolver, ResolverError};
+use evidence::CaaRecord;
 use probe::Question;
 use sighting::Sighting;
 
 pub use diagnosis::{Cause, Certainty, Finding};
+pub use issuers::{Standing, against, lost, standing};
 pub use summary::{Summary, sentences, summary};
 
 /// Names and addresses that are looked at at once.
@@ -56,6 +60,8 @@ pub enum PreflightError {
 /// What is known of a CA.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CaFacts {
+    /// The issuer's name in the configuration.
+    pub issuer: String,
     /// Its names in CAA records (`caaIdentities` of its directory).
     pub identities: Vec<String>,
     /// The account's URL, where there is an account.
@@ -95,12 +101,13 @@ impl Preflight {
     }
 
     /// Looks at identifiers, with a canary in the table that is gone when this ends. The findings stand in
-    /// the order of the identifiers; each has at least one.
+    /// the order of the identifiers; each has at least one. CAA records are judged for each of the CAs, all
+    /// else by the way of the first.
     pub async fn look(
         &self,
         identifiers: &[Identifier],
         table: &ChallengeTable,
-        ca: &CaFacts,
+        cas: &[CaFacts],
     ) -> Vec<Finding> {
         let mut random = [0; Canary::RANDOM];
         rand::fill(&mut random).expect("the system gives random numbers");
@@ -110,12 +117,12 @@ impl Preflight {
             resolver: self.resolver.clone(),
             path: format!("/.well-known/acme-challenge/{}", canary.token.as_str()),
             expected: canary.key_authorization,
-            ca: ca.clone(),
+            cas: cas.to_vec(),
             surroundings: Surroundings {
                 gate: self.gate.clone(),
                 taken: self.taken,
                 reach: self.reach,
-                direct: ca.direct_to.is_some(),
+                direct: cas.first().is_some_and(|ca| ca.direct_to.is_some()),
             },
             turns: Semaphore::new(AT_ONCE),
         });
@@ -187,21 +194,26 @@ struct Inspection {
     resolver: Arc<Resolver>,
     path: String,
     expected: Bytes,
-    ca: CaFacts,
+    cas: Vec<CaFacts>,
     surroundings: Surroundings,
     turns: Semaphore,
 }
 
 impl Inspection {
     async fn inspect(self: Arc<Self>, identifier: Identifier) -> Vec<Finding> {
-        let dns = match (&identifier, self.ca.direct_to) {
+        let direct_to = self.cas.first().and_then(|ca| ca.direct_to);
+        let askers: Vec<Asker<'_>> = self.cas.iter().map(asker).collect();
+        let forbids = |records: &[CaaRecord]| {
+            askers.iter().any(|a| matches!(caa::decide(records, &a.caa), Verdict::Forbidden { .. }))
+        };
+        let dns = match (&identifier, direct_to) {
             (Identifier::Dns(name), None) => {
                 let _turn = self.turns.acquire().await;
-                Some(self.resolver.look(name).await)
+                Some(self.resolver.look(name, &forbids).await)
             }
             _ => None,
         };
-        let (addresses, left_out) = match (&dns, self.ca.direct_to, &identifier) {
+        let (addresses, left_out) = match (&dns, direct_to, &identifier) {
             (_, Some(gate), _) => (vec![gate], 0),
             (Some(dns), None, _) => {
                 let (v6, v4) = probe::addresses(dns);
@@ -211,16 +223,10 @@ impl Inspection {
             (None, None, Identifier::Dns(_)) => (Vec::new(), 0),
         };
         let sightings = self.clone().probe_all(&identifier, addresses).await;
-        let caa = caa::Question {
-            identities: &self.ca.identities,
-            account_uri: self.ca.account_uri.as_deref(),
-            method: "http-01",
-            wildcard: false,
-        };
         let subject = Subject {
             identifier: &identifier,
             dns: dns.as_ref(),
-            caa,
+            issuers: &askers,
             sightings: &sightings,
             left_out,
             expected: &self.expected,
@@ -250,6 +256,16 @@ impl Inspection {
         seen.sort_by_key(|(position, _)| *position);
         seen.into_iter().map(|(_, sighting)| sighting).collect()
     }
+}
+
+fn asker(ca: &CaFacts) -> Asker<'_> {
+    let caa = caa::Question {
+        identities: &ca.identities,
+        account_uri: ca.account_uri.as_deref(),
+        method: "http-01",
+        wildcard: false,
+    };
+    Asker { name: &ca.issuer, caa }
 }
 
 /// The addresses that are asked, each once, IPv6 first, and how many are left out.

@@ -99,6 +99,8 @@ pub struct Settings {
     /// Accounts elsewhere. Where there are any, each new account must be bound to one of them, and no two
     /// to the same.
     pub external_accounts: Vec<ExternalAccount>,
+    /// What it calls itself in CAA records (`caaIdentities` of its directory).
+    pub caa_identity: String,
     /// What goes wrong, for tests.
     pub faults: Faults,
 }
@@ -115,6 +117,7 @@ impl Settings {
             leaf_lifetime: None,
             backdate: Duration::ZERO,
             external_accounts: Vec::new(),
+            caa_identity: "rehearsal.invalid".to_owned(),
             faults: Faults::default(),
         }
     }
@@ -184,6 +187,7 @@ impl EmbeddedCa {
             leaf_lifetime,
             backdate,
             external_accounts,
+            caa_identity,
             faults,
         } = settings;
         if !listen.ip().is_loopback() {
@@ -209,7 +213,15 @@ impl EmbeddedCa {
         let acceptor = server::acceptor(credentials)?;
         let root_pem = authority.root_pem().to_owned();
         let base_url = base.clone();
-        let founding = ca::Founding { base: base_url, authority, permitted, external, leaf_lifetime, faults };
+        let founding = ca::Founding {
+            base: base_url,
+            authority,
+            permitted,
+            external,
+            leaf_lifetime,
+            caa_identity,
+            faults,
+        };
         let ca = Arc::new(Mutex::new(ca::Ca::new(founding)));
         let (running, stop) = watch::channel(());
         tokio::spawn(server::run(listener, acceptor, server::Shared { ca: ca.clone(), gate, stop }));

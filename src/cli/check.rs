@@ -13,9 +13,9 @@ use crate::preflight::{Certainty, Finding};
 pub(super) struct CheckArguments {
     /// Certificates by name, hostnames or addresses; every certificate if none is given
     names: Vec<String>,
-    /// Print JSON: an object with `issuer`, `vantage`, `gate-problem`, `warnings` and `findings`; each
-    /// finding has `identifier`, `address` (null where it is about the name), `cause`, `certainty` (fine,
-    /// warning or certain), `seen`, `means` and `remedy`
+    /// Print JSON: an object with `issuer`, `issuers`, `vantage`, `gate-problem`, `warnings` and `findings`;
+    /// each finding has `identifier`, `address` (null where it is about the name), `issuer` (null where it is
+    /// about every one), `cause`, `certainty` (fine, warning or certain), `seen`, `means` and `remedy`
     #[arg(long)]
     json: bool,
 }
@@ -59,13 +59,18 @@ fn describe(report: &CheckReport, colours: bool) -> String {
         }
         text.push_str(&paragraph(finding, colours));
     }
+    if report.passes_over() {
+        text.push_str("\nan issuer that CAA forbids is not asked as long as another one may sign\n");
+    }
     text.push_str(&format!("\n{}\n", report.vantage));
     text
 }
 
 fn paragraph(finding: &Finding, colours: bool) -> String {
-    let Finding { seen, means, remedy, certainty, cause, .. } = finding;
-    let mut text = format!("  {}{seen} [{}]\n    means: {means}\n", mark(*certainty, colours), cause.name());
+    let Finding { seen, means, remedy, certainty, cause, issuer, .. } = finding;
+    let at = issuer.as_ref().map_or_else(String::new, |issuer| format!("at {issuer}: "));
+    let mark = mark(*certainty, colours);
+    let mut text = format!("  {mark}{at}{seen} [{}]\n    means: {means}\n", cause.name());
     if !remedy.is_empty() {
         text.push_str(&format!("    to do: {remedy}\n"));
     }
@@ -91,6 +96,7 @@ mod tests {
         let finding = |certainty, remedy: &str| Finding {
             identifier: "a.example".parse().unwrap(),
             address: Some([192, 0, 2, 1].into()),
+            issuer: None,
             cause: Cause::NotFound,
             certainty,
             seen: "192.0.2.1:80 answered 404".to_owned(),
@@ -99,6 +105,7 @@ mod tests {
         };
         let report = CheckReport {
             issuer: "letsencrypt".to_owned(),
+            issuers: vec!["letsencrypt".to_owned(), "zerossl".to_owned()],
             vantage: "from inside".to_owned(),
             gate_problem: Some("port 80 is taken".to_owned()),
             warnings: vec!["the CA is away".to_owned()],
@@ -114,6 +121,17 @@ mod tests {
              \x20   to do: pass it on\n\
              \x20 ok: 192.0.2.1:80 answered 404 [not-found]\n\
              \x20   means: another program\n\
+             \nfrom inside\n"
+        );
+        let caa = Finding { issuer: Some("zerossl".to_owned()), ..finding(Certainty::Certain, "") };
+        let passed_over = CheckReport { gate_problem: None, warnings: vec![], findings: vec![caa], ..report };
+        assert!(!passed_over.is_certain());
+        assert_eq!(
+            describe(&passed_over, false),
+            "a.example\n\
+             \x20 WOULD FAIL: at zerossl: 192.0.2.1:80 answered 404 [not-found]\n\
+             \x20   means: another program\n\
+             \nan issuer that CAA forbids is not asked as long as another one may sign\n\
              \nfrom inside\n"
         );
     }

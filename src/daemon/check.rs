@@ -91,13 +91,14 @@ pub(super) async fn with_gate(
         preflight = preflight.with_port_taken();
     }
     let store = Store::open_existing(&config.state_dir).ok();
-    let (ca, warnings) = ca_facts(config, store.as_ref(), &config.acme.issuer).await;
+    let (cas, warnings) = ca_facts(config, store.as_ref()).await;
     Ok(CheckReport {
         issuer: config.acme.issuer.name(),
+        issuers: cas.iter().map(|ca| ca.issuer.clone()).collect(),
         vantage: VANTAGE.to_owned(),
         gate_problem: problem,
         warnings,
-        findings: preflight.look(&identifiers, table, &ca).await,
+        findings: preflight.look(&identifiers, table, &cas).await,
     })
 }
 

@@ -34,6 +34,9 @@ pub struct Finding {
     pub identifier: Identifier,
     /// About which of its addresses; `None` where it is about the name.
     pub address: Option<IpAddr>,
+    /// About which issuer alone, by its name in the configuration; `None` where it is about every one.
+    #[serde(default)]
+    pub issuer: Option<String>,
     /// What it is.
     pub cause: Cause,
     /// What the CA would make of it.
@@ -89,8 +92,8 @@ pub struct Subject<'a> {
     pub identifier: &'a Identifier,
     /// What name servers say; `None` for an address, and where the CA asks none.
     pub dns: Option<&'a Dns>,
-    /// What CAA records are asked.
-    pub caa: caa::Question<'a>,
+    /// What CAA records are asked, for each issuer in its turn.
+    pub issuers: &'a [Asker<'a>],
     /// Every address that was asked.
     pub sightings: &'a [Sighting],
     /// Addresses that were left out because there are too many.
@@ -99,12 +102,21 @@ pub struct Subject<'a> {
     pub expected: &'a [u8],
 }
 
+/// An issuer, as CAA records see it.
+#[derive(Debug, Clone, Copy)]
+pub struct Asker<'a> {
+    /// Its name in the configuration.
+    pub name: &'a str,
+    /// What it asks them.
+    pub caa: caa::Question<'a>,
+}
+
 /// The findings about one identifier: about the name first, then about each address, then about all of them
 /// together.
 pub fn diagnose(subject: &Subject<'_>, surroundings: &Surroundings) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(dns) = subject.dns {
-        findings.extend(name::of_dns(subject.identifier, dns, &subject.caa));
+        findings.extend(name::of_dns(subject.identifier, dns, subject.issuers));
     }
     for sighting in subject.sightings {
         let ip = sighting.address.ip();
@@ -118,6 +130,7 @@ pub fn diagnose(subject: &Subject<'_>, surroundings: &Surroundings) -> Vec<Findi
         findings.push(Finding {
             identifier: subject.identifier.clone(),
             address: Some(ip),
+            issuer: None,
             cause: judged.cause,
             certainty,
             seen: judged.seen,

@@ -1,6 +1,17 @@
 //! Asks the name servers what a CA would ask them, and tells what the zone's own servers say from what is
 //! only heard of it.
 //!
+//! What would stop a CA counts as certain only where the zones' own servers show it:
+//! - "no such name", "no such record" and SERVFAIL: they say the same, or fail too.
+//! - CAA records that forbid an order: they have, from the name upwards, records that forbid it as well.
+//! - Signatures that do not validate (SERVFAIL, and an answer once the check is left out): that is one
+//!   resolver's word. A wrong clock, an old trust anchor or a forwarder that drops signatures makes a sound
+//!   zone look the same there, and two resolvers of one network mostly share such a fault, so a second one
+//!   confirms nothing. Without a validating library of our own three things show at the zone's own servers:
+//!   no signatures although the zone above announces a key, no key that is the announced one, and
+//!   signatures whose time is over by this machine's clock, where that clock finds those of the zone above
+//!   to be current. Whatever else may be wrong with a signature stays a warning.
+//!
 //! The system's own functions for resolving names hide what matters here: whether a "no" is the zone's or a
 //! cache's, whether a failure is one of DNSSEC, and that a CA does not read the hosts file.
 
@@ -10,6 +21,7 @@ mod exchange;
 mod lookup;
 mod message;
 mod reading;
+mod signatures;
 mod system;
 
 use std::io;
@@ -20,11 +32,11 @@ use hickory_proto::rr::{Name, RData, RecordType};
 use tokio::time::Instant;
 
 use self::authority::{Authority, Word};
-use self::climb::{Climbed, climb};
+use self::climb::{Climbed, climb, climb_at_zones};
 use self::exchange::together;
 use self::lookup::{End, Ended, Lookup};
 use self::system::{HOSTS, RESOLV_CONF};
-use super::evidence::{Dns, DnsFailure, Records};
+use super::evidence::{CaaRecord, CaaWord, Dns, DnsFailure, Records, Signatures};
 use crate::hostname::Hostname;
 
 /// How long the resolvers have for an answer.
@@ -55,6 +67,7 @@ pub enum ResolverError {
 /// says is read once, so a new one for every preflight sees the present.
 #[derive(Debug, Clone)]
 pub struct Resolver {
+    lookup: Lookup,
     authority: Authority,
     /// The administrator has named the servers.
     is_named: bool,
@@ -73,40 +86,51 @@ impl Resolver {
         } else {
             Lookup::new(servers)
         };
-        Ok(Self { authority: Authority { lookup, port: PORT }, is_named: !servers.is_empty() })
+        let authority = Authority::new(&lookup, PORT);
+        Ok(Self { lookup, authority, is_named: !servers.is_empty() })
     }
 
     /// Zones' own servers are asked at this port in place of 53, for networks that redirect it and for
     /// tests.
     #[must_use]
     pub fn with_authorities_at(mut self, port: u16) -> Self {
-        self.authority.port = port;
+        self.authority = Authority::new(&self.lookup, port);
         self
     }
 
-    /// What the name servers say about a name. It takes 8 seconds at most, whatever they do; it must run on
-    /// a tokio runtime with I/O and time.
-    pub async fn look(&self, name: &Hostname) -> Dns {
+    /// What the name servers say about a name. CAA records that are `weighty` are not believed from a
+    /// resolver alone. It takes 8 seconds at most, whatever they do; it must run on a tokio runtime with I/O
+    /// and time.
+    pub async fn look(&self, name: &Hostname, weighty: &(dyn Fn(&[CaaRecord]) -> bool + Sync)) -> Dns {
         let until = Instant::now() + ANSWERS;
-        let lookup = &self.authority.lookup;
+        let lookup = &self.lookup;
         let (a, aaaa, caa) = tokio::join!(
             lookup.ask(absolute(name), RecordType::A, until),
             lookup.ask(absolute(name), RecordType::AAAA, until),
             climb(lookup, name, until),
         );
         let (a, aaaa) = if self.is_named { (a, aaaa) } else { (hearsay(a), hearsay(aaaa)) };
-        let words = self.confirm(&a, &aaaa, &caa, Instant::now() + CONFIRMATION).await;
-        let word = |kind| words.iter().find(|(asked, _)| *asked == kind).map(|(_, word)| *word);
+        let until = Instant::now() + CONFIRMATION;
+        let (words, signatures, caa_word) = tokio::join!(
+            self.confirm(&a, &aaaa, &caa, until),
+            self.signatures(&a, &aaaa, &caa, until),
+            self.caa_word(name, &caa, weighty, until),
+        );
+        let own = |kind, at: &Name| Own {
+            word: words.iter().find(|(asked, _)| *asked == kind).map(|(_, word)| word),
+            signatures: signatures.iter().find(|(of, _)| of == at).map(|(_, seen)| *seen),
+        };
         let (caa, caa_at) = match caa {
-            Climbed::Found(records, at) => (Records::Found(records), Some(at)),
+            Climbed::Found { records, at, .. } => (Records::Found(records), Some(at)),
             Climbed::Nothing => (Records::Empty { confirmed: false }, None),
-            Climbed::Failed { failure, .. } => (failed(failure, word(RecordType::CAA)), None),
+            Climbed::Failed { failure, at } => (failed(failure, &own(RecordType::CAA, &at)), None),
         };
         Dns {
-            a: records(a.with, word(RecordType::A), v4),
-            aaaa: records(aaaa.with, word(RecordType::AAAA), v6),
+            a: records(a.with, &own(RecordType::A, &a.at), v4),
+            aaaa: records(aaaa.with, &own(RecordType::AAAA, &aaaa.at), v6),
             caa,
             caa_at,
+            caa_word,
             // A file that cannot be read leads no program anywhere.
             in_hosts_file: system::read(HOSTS).is_ok_and(|text| system::names(&text, name)),
         }
@@ -143,6 +167,62 @@ impl Resolver {
         let words = together(doubts.into_iter().map(ask).collect()).await;
         words.into_iter().flatten().collect()
     }
+
+    /// Looks at signatures that do not validate, once for each name.
+    async fn signatures(
+        &self,
+        a: &Ended,
+        aaaa: &Ended,
+        caa: &Climbed,
+        until: Instant,
+    ) -> Vec<(Name, Signatures)> {
+        let mut doubts: Vec<(Name, RecordType)> = Vec::new();
+        let mut doubt = |at: &Name, kind, failure: &DnsFailure| {
+            let is_new = doubts.iter().all(|(name, _)| name != at);
+            if is_new && matches!(failure, DnsFailure::Bogus { .. }) {
+                doubts.push((at.clone(), kind));
+            }
+        };
+        for (kind, ended) in [(RecordType::A, a), (RecordType::AAAA, aaaa)] {
+            if let End::Failed(failure) = &ended.with {
+                doubt(&ended.at, kind, failure);
+            }
+        }
+        if let Climbed::Failed { at, failure } = caa {
+            doubt(at, RecordType::CAA, failure);
+        }
+        let ask = |(name, kind): (Name, RecordType)| {
+            let authority = self.authority.clone();
+            async move {
+                let seen = authority.signatures(&name, kind, until).await;
+                (name, seen)
+            }
+        };
+        together(doubts.into_iter().map(ask).collect()).await
+    }
+
+    async fn caa_word(
+        &self,
+        name: &Hostname,
+        caa: &Climbed,
+        weighty: &(dyn Fn(&[CaaRecord]) -> bool + Sync),
+        until: Instant,
+    ) -> CaaWord {
+        match caa {
+            Climbed::Found { records, .. } if !weighty(records) => CaaWord::NotAsked,
+            Climbed::Found { records, at, authoritative: true } if self.is_named => {
+                CaaWord::Found { records: records.clone(), at: at.clone() }
+            }
+            Climbed::Found { at, .. } => climb_at_zones(&self.authority, name, at, until).await,
+            Climbed::Nothing | Climbed::Failed { .. } => CaaWord::NotAsked,
+        }
+    }
+}
+
+/// What was found out at a zone's own servers about one question, where they were asked.
+struct Own<'a> {
+    word: Option<&'a Word>,
+    signatures: Option<Signatures>,
 }
 
 /// The system's resolver may tell the inside of a network other things than the world hears, and call itself
@@ -164,15 +244,15 @@ fn is_doubtful(end: &End, other: &End) -> bool {
             !authoritative && matches!(other, End::NoData { .. } | End::NoName { .. })
         }
         End::Failed(failure) => matches!(failure, DnsFailure::ServFail { .. }),
-        End::Found(_) => false,
+        End::Found { .. } => false,
     }
 }
 
-fn records<T: PartialEq>(end: End, word: Option<Word>, of: fn(&RData) -> Option<T>) -> Records<T> {
+fn records<T: PartialEq>(end: End, own: &Own<'_>, of: fn(&RData) -> Option<T>) -> Records<T> {
     match end {
-        End::Found(data) => {
+        End::Found { records, .. } => {
             let mut found = Vec::new();
-            for one in data.iter().filter_map(of) {
+            for one in records.iter().filter_map(of) {
                 if found.len() < ADDRESSES && !found.contains(&one) {
                     found.push(one);
                 }
@@ -180,19 +260,22 @@ fn records<T: PartialEq>(end: End, word: Option<Word>, of: fn(&RData) -> Option<
             Records::Found(found)
         }
         End::NoData { authoritative } => {
-            Records::Empty { confirmed: authoritative || word == Some(Word::NoData) }
+            Records::Empty { confirmed: authoritative || own.word == Some(&Word::NoData) }
         }
         End::NoName { authoritative } => {
-            Records::NoName { confirmed: authoritative || word == Some(Word::NoName) }
+            Records::NoName { confirmed: authoritative || own.word == Some(&Word::NoName) }
         }
-        End::Failed(failure) => failed(failure, word),
+        End::Failed(failure) => failed(failure, own),
     }
 }
 
-fn failed<T>(failure: DnsFailure, word: Option<Word>) -> Records<T> {
+fn failed<T>(failure: DnsFailure, own: &Own<'_>) -> Records<T> {
     Records::Failed(match failure {
         DnsFailure::ServFail { says, .. } => {
-            DnsFailure::ServFail { confirmed: word == Some(Word::Fails), says }
+            DnsFailure::ServFail { confirmed: own.word == Some(&Word::Fails), says }
+        }
+        DnsFailure::Bogus { says, .. } => {
+            DnsFailure::Bogus { own: own.signatures.unwrap_or(Signatures::Unheard), says }
         }
         other => other,
     })

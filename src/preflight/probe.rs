@@ -118,7 +118,7 @@ async fn addresses_of(
     }
     let unresolved = |confirmed| Failure::Unresolved { host: place.host.clone(), confirmed };
     let name = Hostname::parse_any(&place.host).map_err(|_| unresolved(true))?;
-    let dns = resolver.look(&name).await;
+    let dns = resolver.look(&name, &|_| false).await;
     let (v6, v4) = addresses(&dns);
     let found: Vec<_> = v6.chain(v4).map(|ip| SocketAddr::new(ip, place.port)).collect();
     if found.is_empty() { Err(unresolved(is_confirmed(&dns))) } else { Ok(found) }

@@ -66,6 +66,7 @@ mod tests {
         Finding {
             identifier: name.parse().unwrap(),
             address: None,
+            issuer: None,
             cause: Cause::Unknown,
             certainty,
             seen: seen.to_owned(),

@@ -69,6 +69,7 @@ pub(super) struct Founding {
     pub(super) external: ExternalAccounts,
     /// Of every leaf, whatever its profile says.
     pub(super) leaf_lifetime: Option<Duration>,
+    pub(super) caa_identity: String,
     pub(super) faults: Faults,
 }
 
@@ -95,7 +96,7 @@ type Outcome = (Reply, Option<Action>);
 
 impl Ca {
     pub(super) fn new(founding: Founding) -> Self {
-        let Founding { base, authority, permitted, external, leaf_lifetime, faults } = founding;
+        let Founding { base, authority, permitted, external, leaf_lifetime, caa_identity, faults } = founding;
         Self {
             state: State::new(Limits::default()),
             nonces: Nonces::new(NONCES),
@@ -103,7 +104,7 @@ impl Ca {
             external,
             buckets: Buckets::default(),
             authority,
-            documents: Documents { base, details: !faults.no_details },
+            documents: Documents { base, caa_identity, details: !faults.no_details },
             permitted: permitted.into_iter().collect(),
             leaf_lifetime,
             dice: Dice::new(faults.seed),

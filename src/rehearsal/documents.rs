@@ -124,6 +124,8 @@ pub(super) struct Offers {
 pub(super) struct Documents {
     /// `https://ADDRESS:PORT`
     pub(super) base: String,
+    /// What the CA calls itself in CAA records.
+    pub(super) caa_identity: String,
     /// Whether what is invalid tells why.
     pub(super) details: bool,
 }
@@ -146,7 +148,7 @@ impl Documents {
             "meta": {
                 "termsOfService": self.url(Route::Terms),
                 "website": env!("CARGO_PKG_REPOSITORY"),
-                "caaIdentities": ["rehearsal.invalid"],
+                "caaIdentities": [self.caa_identity],
                 "externalAccountRequired": offers.external_account_required,
                 "profiles": profiles,
             },

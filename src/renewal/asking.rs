@@ -107,7 +107,8 @@ impl Keeper {
         soonest.map_or(Ok(()), |(_, refusal)| Err(refusal))
     }
 
-    /// Asks the issuers in their order, as long as the one before is down or refuses for good.
+    /// Asks the issuers in their order, as long as the one before is down or refuses for good. One that CAA
+    /// forbids is passed over, if there is another.
     pub(super) async fn obtain(
         &self,
         name: &str,
@@ -119,35 +120,51 @@ impl Keeper {
     ) -> Result<(Certificate, Issuer), Refusal> {
         let config = self.config();
         let is_urgent = self.lineages.borrow().get(name).is_none_or(|l| l.is_urgent(clock::now()));
-        let mut issuers = config.acme.issuers().peekable();
+        let forbidden = |issuer: &Issuer| {
+            let why = outlook.forbids(&issuer.name(), &chosen.with).filter(|_| !asked.skip_preflight)?;
+            Some(format!("not asked, as it would have to refuse: {why}"))
+        };
+        let is_open = config.acme.issuers().any(|issuer| forbidden(issuer).is_none());
         let (mut earlier, mut was_asked) = (Vec::new(), false);
-        loop {
-            let Some(issuer) = issuers.next() else {
-                return Err(Refusal::local("no issuer is configured".to_owned()));
-            };
-            let mut refusal =
-                match self.obtain_from(issuer, name, request, chosen, outlook, asked, tell).await {
-                    Ok(obtained) => return Ok((obtained, issuer.clone())),
-                    Err(refusal) => refusal,
-                };
-            match issuers.peek() {
-                Some(next) if refusal.passes_on(is_urgent) => {
-                    was_asked |= !matches!(refusal.kind, Kind::Limited(_));
-                    tell(What::Warning(format!("{}; now asking {}", refusal.text, next.name())));
-                    earlier.push(format!("{}: {}", issuer.name(), refusal.text));
-                }
-                _ => {
-                    if !earlier.is_empty() {
-                        if matches!(refusal.kind, Kind::Limited(_)) && was_asked {
-                            // The issuers before were asked, and that counts.
-                            refusal.kind = Kind::Transient;
-                        }
-                        refusal.text = format!("{}; {}: {}", earlier.join("; "), issuer.name(), refusal.text);
+        let mut refused: Option<(&Issuer, Refusal)> = None;
+        let mut passed_over = Vec::new();
+        for issuer in config.acme.issuers() {
+            if let Some(why) = forbidden(issuer).filter(|_| is_open) {
+                tell(What::Warning(format!("{} is {why}", issuer.name())));
+                passed_over.push(format!("{}: {why}", issuer.name()));
+                continue;
+            }
+            if let Some((before, refusal)) = refused.take() {
+                was_asked |= !matches!(refusal.kind, Kind::Limited(_));
+                tell(What::Warning(format!("{}; now asking {}", refusal.text, issuer.name())));
+                earlier.push(format!("{}: {}", before.name(), refusal.text));
+            }
+            earlier.append(&mut passed_over);
+            let outlook = outlook.at(&issuer.name());
+            match self.obtain_from(issuer, name, request, chosen, &outlook, asked, tell).await {
+                Ok(obtained) => return Ok((obtained, issuer.clone())),
+                Err(refusal) => {
+                    let is_last = !refusal.passes_on(is_urgent);
+                    refused = Some((issuer, refusal));
+                    if is_last {
+                        break;
                     }
-                    return Err(refusal);
                 }
             }
         }
+        let Some((issuer, mut refusal)) = refused else {
+            return Err(Refusal::local("no issuer is configured".to_owned()));
+        };
+        if was_asked && matches!(refusal.kind, Kind::Limited(_)) {
+            // The issuers before were asked, and that counts.
+            refusal.kind = Kind::Transient;
+        }
+        if !(earlier.is_empty() && passed_over.is_empty()) {
+            earlier.push(format!("{}: {}", issuer.name(), refusal.text));
+            earlier.append(&mut passed_over);
+            refusal.text = earlier.join("; ");
+        }
+        Err(refusal)
     }
 
     /// Asks one issuer, at its staging directory first where that pays.

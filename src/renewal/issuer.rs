@@ -10,6 +10,7 @@ use std::rc::Rc;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::sync::Mutex;
+use tokio::task::JoinSet;
 use x509_parser::prelude::FromDer;
 use zeroize::Zeroizing;
 
@@ -183,12 +184,9 @@ impl Desk {
     }
 }
 
-/// What can be known of a CA without an account being made, and what could not be found out.
-pub async fn ca_facts(config: &Config, store: Option<&Store>, issuer: &Issuer) -> (CaFacts, Vec<String>) {
-    let Some(url) = issuer.directory_url() else {
-        let direct_to = config.gate.listen.first().copied().map(reachable);
-        return (CaFacts { direct_to, ..CaFacts::default() }, Vec::new());
-    };
+/// What can be known of every issuer that may be asked, in their order, without an account being made, and
+/// what could not be found out.
+pub async fn ca_facts(config: &Config, store: Option<&Store>) -> (Vec<CaFacts>, Vec<String>) {
     let mut warnings = Vec::new();
     let roots = match config.acme.roots.as_deref().map(read_roots).transpose() {
         Ok(roots) => roots.unwrap_or_default(),
@@ -197,16 +195,32 @@ pub async fn ca_facts(config: &Config, store: Option<&Store>, issuer: &Issuer) -
             Vec::new()
         }
     };
-    let identities = match acme::directory(&url, &roots, false).await {
-        Ok(directory) => directory.caa_identities,
-        Err(e) => {
-            warnings.push(format!("what the CA calls itself in CAA records is not known: {e}"));
-            Vec::new()
+    let mut asked = JoinSet::new();
+    let mut all = Vec::new();
+    for (position, issuer) in config.acme.issuers().enumerate() {
+        let mut facts = CaFacts { issuer: issuer.name(), ..CaFacts::default() };
+        if let Some(url) = issuer.directory_url() {
+            let roots = roots.clone();
+            asked.spawn_local(async move { (position, acme::directory(&url, &roots, false).await) });
+            let kept = store.and_then(|store| store.account(&facts.issuer).ok().flatten());
+            facts.account_uri = kept.map(Zeroizing::new).and_then(|kept| acme::account_uri(&kept));
+        } else {
+            facts.direct_to = config.gate.listen.first().copied().map(reachable);
         }
-    };
-    let kept = store.and_then(|store| store.account(&issuer.name()).ok().flatten()).map(Zeroizing::new);
-    let account_uri = kept.and_then(|kept| acme::account_uri(&kept));
-    (CaFacts { identities, account_uri, direct_to: None }, warnings)
+        all.push(facts);
+    }
+    let mut directories = asked.join_all().await;
+    directories.sort_by_key(|(position, _)| *position);
+    for (position, directory) in directories {
+        match directory {
+            Ok(directory) => all[position].identities = directory.caa_identities,
+            Err(e) => {
+                let of = if position == 0 { String::new() } else { format!("{}: ", all[position].issuer) };
+                warnings.push(format!("{of}what the CA calls itself in CAA records is not known: {e}"));
+            }
+        }
+    }
+    (all, warnings)
 }
 
 async fn start_embedded(config: &Config, store: &Store) -> Result<EmbeddedCa, IssuerError> {

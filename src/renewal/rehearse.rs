@@ -103,6 +103,13 @@ impl Keeper {
             let text = format!("{} would refuse: {}", config.acme.issuer.name(), outlook.text);
             return Err(Refusal::local(text));
         }
+        for passed_over in config.acme.issuers() {
+            let Some(why) = outlook.forbids(&passed_over.name(), &request.identifiers) else { break };
+            let name = passed_over.name();
+            tell(What::Warning(format!(
+                "an order would not be placed at {name}, which would have to refuse: {why}"
+            )));
+        }
         let everything = Chosen { with: request.identifiers.clone(), without: Vec::new() };
         let obtained =
             self.ask_for(issuer, name, request, &everything, &outlook, Asked::default(), tell).await?;

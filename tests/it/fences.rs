@@ -39,6 +39,8 @@ const PURE: &[&str] = &[
     "preflight/diagnosis/server.rs",
     "preflight/dns/message.rs",
     "preflight/dns/reading.rs",
+    "preflight/dns/signatures.rs",
+    "preflight/issuers.rs",
     "preflight/probe/redirect.rs",
     "preflight/sighting.rs",
     "preflight/summary.rs",

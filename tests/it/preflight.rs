@@ -343,8 +343,31 @@ const SITUATIONS: &[Situation] = &[
         "add an A or AAAA record",
     ),
     at("name servers that fail", "servfail.example", &["servfail"], "dns-servfail", WARNING, "repaired"),
-    at("signatures that do not validate", "bogus.example", &["bogus"], "dnssec-bogus", CERTAIN, "DS record"),
+    at(
+        "signatures that do not validate, a resolver says",
+        "bogus.example",
+        &["bogus"],
+        "dnssec-bogus",
+        WARNING,
+        "its clock, its trust anchor",
+    ),
+    at(
+        "signatures that ran out, the zone's own servers show",
+        "expired.test",
+        &["expired"],
+        "dnssec-bogus",
+        CERTAIN,
+        "sign the zone anew",
+    ),
     at("CAA forbids every CA", "caa.example", &["192.0.2.26", "issue ;"], "caa-forbidden", CERTAIN, ""),
+    at(
+        "CAA that a resolver alone has heard of",
+        "caa-heard.example",
+        &["192.0.2.26", "heard issue ;"],
+        "caa-uncertain",
+        WARNING,
+        "set in its place",
+    ),
     at(
         "CAA names a CA, and this one does not say its name",
         "caa-other.example",
@@ -366,14 +389,18 @@ fn zone() -> Zone {
                 "hearsay" => Told::Hearsay,
                 "servfail" => Told::ServFail,
                 "bogus" => Told::Bogus([192, 0, 2, 26].into()),
-                text => match text.strip_prefix("issue ") {
-                    Some(value) => Told::Issue(value.to_owned()),
-                    None => Told::Address(text.parse::<IpAddr>().expect("an address")),
+                "expired" => Told::Expired([192, 0, 2, 26].into(), "ns.test".to_owned()),
+                text => match (text.strip_prefix("issue "), text.strip_prefix("heard issue ")) {
+                    (Some(value), _) => Told::Issue(value.to_owned()),
+                    (None, Some(value)) => Told::IssueHearsay(value.to_owned()),
+                    (None, None) => Told::Address(text.parse::<IpAddr>().expect("an address")),
                 },
             };
             add(situation.name, record);
         }
     }
+    add("test", Told::Served("ns.test".to_owned()));
+    add("ns.test", Told::Address(NAME_SERVER.parse().expect("an address")));
     add("home.example", Told::Address([192, 0, 2, 16].into()));
     zone
 }

@@ -10,10 +10,11 @@ use hickory_proto::rr::rdata::opt::EdnsOption;
 use wicketgate::hostname::Hostname;
 use wicketgate::preflight::caa::{self, Question, Verdict};
 use wicketgate::preflight::dns::Resolver;
-use wicketgate::preflight::evidence::{CaaRecord, Dns, DnsFailure, Records};
+use wicketgate::preflight::evidence::{CaaRecord, CaaWord, Dns, DnsFailure, Flaw, Records, Signatures};
 
 use crate::bed::nameserver::{
-    Asked, NameServer, a, aaaa, authoritative, caa, cname, code, framed, name, ns, one, referral, soa, with,
+    Asked, NameServer, a, aaaa, authoritative, caa, cname, code, dnskey, ds, framed, name, ns, one, referral,
+    rrsig, soa, with,
 };
 use crate::bed::process::{Process, run};
 use crate::bed::{Bed, namespace::Namespace, needs, until};
@@ -27,7 +28,7 @@ const SHOWN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
 
 async fn look_at(servers: &[SocketAddr], authorities: u16, name: &str) -> Dns {
     let resolver = Resolver::new(servers).unwrap().with_authorities_at(authorities);
-    resolver.look(&name.parse().unwrap()).await
+    resolver.look(&name.parse().unwrap(), &|_| false).await
 }
 
 async fn look(servers: &[&NameServer], name: &str) -> Dns {
@@ -84,6 +85,7 @@ async fn addresses_and_the_nearest_caa_records() {
         aaaa: Records::Found(vec!["2001:db8::7".parse().unwrap()]),
         caa: Records::Found(vec![record("issue", "ca.example"), record("iodef", "mailto:\u{1b}[2J\u{fffd}")]),
         caa_at: Some(hostname("test.example")),
+        caa_word: CaaWord::NotAsked,
         in_hosts_file: false,
     };
     assert_eq!(seen, expected);
@@ -266,7 +268,7 @@ async fn a_failed_check_of_signatures_is_told_from_a_failing_server() {
     });
     let seen = look(&[&server], "www.test.example").await;
     let says = || Some("signature expired: www.test.example  [31mhas expired".to_owned());
-    assert_eq!(seen.a, failed(DnsFailure::Bogus { says: says() }));
+    assert_eq!(seen.a, failed(DnsFailure::Bogus { own: Signatures::Unheard, says: says() }));
     assert_eq!(seen.aaaa, Records::Found(vec!["2001:db8::7".parse::<Ipv6Addr>().unwrap()]));
     assert_eq!(seen.caa, failed(DnsFailure::ServFail { confirmed: false, says: says() }));
 }
@@ -441,6 +443,204 @@ async fn a_delegation_is_followed_to_servers_that_fail() {
     assert!(!lower.asked().is_empty());
 }
 
+/// A resolver that has heard of a CAA record of `test.example`, and knows who serves the zones.
+fn resolver_of_caa(port: u16, claims: fn(Message) -> Message) -> NameServer {
+    let answer = |asked: &Asked, empty| match (asked.name.as_str(), asked.kind) {
+        ("www.test.example", RecordType::A) => with(empty, [a("www.test.example", SHOWN)]),
+        ("test.example", RecordType::CAA) => with(empty, [caa("test.example", "issue", b"ca.example")]),
+        ("test.example", RecordType::NS) => with(empty, [ns("test.example", "ns.test.example")]),
+        ("ns.test.example", RecordType::A) => with(empty, [a("ns.test.example", ZONE)]),
+        ("cdn.example", RecordType::NS) => with(empty, [ns("cdn.example", "ns.cdn.example")]),
+        ("ns.cdn.example", RecordType::A) => with(empty, [a("ns.cdn.example", LOWER)]),
+        _ => empty,
+    };
+    NameServer::saying(port, move |asked, empty| claims(answer(asked, empty)))
+}
+
+async fn weigh(servers: &[&NameServer], name: &str) -> CaaWord {
+    let addresses: Vec<SocketAddr> = servers.iter().map(|server| server.address()).collect();
+    let resolver = Resolver::new(&addresses).unwrap().with_authorities_at(addresses[0].port());
+    resolver.look(&name.parse().unwrap(), &|_| true).await.caa_word
+}
+
+/// What a zone's own server makes of a name and an empty answer.
+type Say = Box<dyn Fn(&str, Message) -> Message + Send + Sync>;
+
+fn say(empty: Message, owner: &str, value: &str) -> Message {
+    authoritative(with(empty, [caa(owner, "issue", value.as_bytes())]))
+}
+
+/// The zone's own server has that record for the zone, and says something else of the name below.
+fn apex(value: &'static str, below: impl Fn(Message) -> Message + Send + Sync + 'static) -> Say {
+    Box::new(move |asked, empty| match asked {
+        "test.example" => say(empty, "test.example", value),
+        _ => below(empty),
+    })
+}
+
+#[tokio::test]
+async fn caa_is_heard_at_the_zones_own_servers() {
+    const WWW: &str = "www.test.example";
+    let bed = Bed::new();
+    let port = bed.port();
+    let resolver = resolver_of_caa(port, |m| m);
+    let found = |at: &str, value: &str| CaaWord::Found {
+        records: vec![CaaRecord { critical: false, tag: "issue".into(), value: value.into() }],
+        at: hostname(at),
+    };
+    let (here, lower) = (found("test.example", "ca.example"), found(WWW, "at-lower.example"));
+    let leads = |m| with(m, [cname(WWW, "cdn.example")]);
+    let rows: Vec<(&str, Say, CaaWord)> = vec![
+        ("says the same", apex("ca.example", authoritative), here.clone()),
+        ("has replaced them", apex("b.example", authoritative), found("test.example", "b.example")),
+        ("has removed them", Box::new(|_, m| authoritative(m)), CaaWord::Nothing),
+        ("denies the name below", apex("ca.example", |m| authoritative(nxdomain(m))), here.clone()),
+        (
+            "has some of the name below",
+            apex("ca.example", |m| say(m, WWW, "b.example")),
+            found(WWW, "b.example"),
+        ),
+        ("fails for the name below", apex("ca.example", servfail), CaaWord::Unheard),
+        (
+            "has the name below elsewhere",
+            apex("ca.example", |m| referral(m, WWW, "ns.www.test.example", LOWER)),
+            lower.clone(),
+        ),
+        ("leads to another zone", apex("ca.example", move |m| authoritative(leads(m))), lower.clone()),
+        (
+            "leads to another zone and speaks for it",
+            apex("ca.example", move |m| say(leads(m), "cdn.example", "not-the-zones.example")),
+            lower,
+        ),
+        (
+            "leads in a circle",
+            apex("ca.example", |m| authoritative(with(m, [cname(WWW, WWW)]))),
+            CaaWord::Unheard,
+        ),
+        ("refuses", Box::new(|_, m| code(m, ResponseCode::Refused)), CaaWord::Unheard),
+        (
+            "is a resolver",
+            Box::new(|asked, m| with(m, [caa(asked, "issue", b"ca.example")])),
+            CaaWord::Unheard,
+        ),
+        ("refers up", Box::new(|_, m| referral(m, "example", "ns.test.example", ZONE)), CaaWord::Unheard),
+    ];
+    let _lower = NameServer::start(LOWER, port, |asked, m| one(&say(m, &asked.name, "at-lower.example")));
+    for (what, said, expected) in rows {
+        let zone = NameServer::start(ZONE, port, move |asked, empty| one(&said(&asked.name, empty)));
+        assert_eq!(weigh(&[&resolver], WWW).await, expected, "the zone's server {what}");
+        let asked = zone.asked();
+        assert!(!asked.is_empty() && asked.iter().all(|asked| !asked.recursive), "{what}: {asked:?}");
+    }
+    // Nobody is there.
+    assert_eq!(weigh(&[&resolver], WWW).await, CaaWord::Unheard);
+    // Where nothing depends on it, nobody is asked.
+    let before = resolver.asked().len();
+    assert_eq!(look(&[&resolver], WWW).await.caa_word, CaaWord::NotAsked);
+    assert!(!resolver.asked()[before..].iter().any(|asked| asked.kind == RecordType::NS));
+}
+
+#[tokio::test]
+async fn caa_of_a_server_that_is_named_and_the_zones_own_needs_no_other() {
+    let bed = Bed::new();
+    let server = NameServer::saying(bed.port(), |asked, empty| match asked.name.as_str() {
+        "test.example" if asked.kind == RecordType::CAA => say(empty, "test.example", "ca.example"),
+        _ => authoritative(empty),
+    });
+    let CaaWord::Found { at, .. } = weigh(&[&server], "www.test.example").await else { panic!("not found") };
+    assert_eq!(at, hostname("test.example"));
+    assert!(!server.asked().iter().any(|asked| asked.kind == RecordType::NS), "{:?}", server.asked());
+}
+
+/// A resolver that checks the signatures of `test.example`, and does not find them good.
+fn resolver_of_a_bogus_zone(port: u16) -> NameServer {
+    NameServer::saying(port, |asked, empty| match (asked.name.as_str(), asked.kind) {
+        (name, _) if name.ends_with("test.example") && !asked.unchecked => servfail(empty),
+        ("test.example", RecordType::NS) => with(empty, [ns("test.example", "ns.test.example")]),
+        ("ns.test.example", RecordType::A) => with(empty, [a("ns.test.example", ZONE)]),
+        ("example", RecordType::NS) => with(empty, [ns("example", "ns.example")]),
+        ("ns.example", RecordType::A) => with(empty, [a("ns.example", LOWER)]),
+        ("www.test.example", RecordType::A) => with(empty, [a("www.test.example", SHOWN)]),
+        _ => empty,
+    })
+}
+
+#[tokio::test]
+async fn why_signatures_do_not_validate_shows_at_the_zones_own_servers() {
+    use RecordType::{A, DNSKEY, DS};
+    const WWW: &str = "www.test.example";
+    const TOP: &str = "test.example";
+    let bed = Bed::new();
+    let port = bed.port();
+    let resolver = resolver_of_a_bogus_zone(port);
+    let day = std::time::Duration::from_secs(86_400);
+    let shown = |records: &Records<Ipv4Addr>| match records {
+        Records::Failed(DnsFailure::Bogus { own, .. }) => *own,
+        other => panic!("{other:?}"),
+    };
+    type Records3 = [Vec<hickory_proto::rr::Record>; 3];
+    // What the zone above says of DS, and the zone of its keys and of the address.
+    let good = || -> Records3 {
+        [
+            vec![ds(TOP, false), rrsig(TOP, DS, -1..1)],
+            vec![dnskey(TOP), rrsig(TOP, DNSKEY, -3..3)],
+            vec![a(WWW, SHOWN), rrsig(WWW, A, -3..3)],
+        ]
+    };
+    let with_ds = |records| -> Records3 { [records, good()[1].clone(), vec![a(WWW, SHOWN)]] };
+    let with_address = |records| -> Records3 { [good()[0].clone(), good()[1].clone(), records] };
+    type Wanted = fn(Signatures, std::time::SystemTime) -> bool;
+    let nothing: Wanted = |own, _| own == Signatures::Unexplained;
+    let rows: Vec<(&str, Records3, Wanted)> = vec![
+        ("are current", good(), nothing),
+        (
+            "ran out",
+            with_address(vec![a(WWW, SHOWN), rrsig(WWW, A, -9..-2)]),
+            |own, now| matches!(own, Signatures::Flawed(Flaw::Expired(at)) if at < now),
+        ),
+        (
+            "are of the future",
+            with_address(vec![a(WWW, SHOWN), rrsig(WWW, A, 2..9)]),
+            |own, now| matches!(own, Signatures::Flawed(Flaw::NotYet(at)) if at > now),
+        ),
+        ("are missing", with_address(vec![a(WWW, SHOWN)]), |own, _| {
+            own == Signatures::Flawed(Flaw::Unsigned)
+        }),
+        ("are of other keys", with_ds(vec![ds(TOP, true), rrsig(TOP, DS, -1..1)]), |own, _| {
+            own == Signatures::Flawed(Flaw::OtherKeys)
+        }),
+        ("are missing, and not announced", with_ds(vec![]), nothing),
+        ("are missing, and a clock is wrong", with_ds(vec![ds(TOP, false), rrsig(TOP, DS, -9..-2)]), nothing),
+    ];
+    for (what, [above, keys, address], wanted) in rows {
+        let above =
+            NameServer::start(LOWER, port, move |asked, empty| match (asked.kind, asked.name.as_str()) {
+                (DS, TOP) => one(&authoritative(with(empty, above.clone()))),
+                _ => one(&referral(empty, TOP, "ns.test.example", ZONE)),
+            });
+        let zone = NameServer::start(ZONE, port, move |asked, empty| {
+            let records = match asked.kind {
+                DNSKEY => keys.clone(),
+                A if asked.name == WWW => address.clone(),
+                _ => vec![],
+            };
+            one(&authoritative(with(empty, records)))
+        });
+        let seen = look(&[&resolver], WWW).await;
+        let now = wicketgate::clock::now();
+        assert!(wanted(shown(&seen.a), now), "the signatures {what}: {:?}", seen.a);
+        if let Signatures::Flawed(Flaw::Expired(at)) = shown(&seen.a) {
+            let age = now.duration_since(at).unwrap();
+            assert!(age > day && age < day * 3, "{age:?}");
+        }
+        for server in [&above, &zone] {
+            assert!(!server.asked().is_empty() && server.asked().iter().all(|asked| !asked.recursive));
+        }
+    }
+    // Nobody is there.
+    assert_eq!(shown(&look(&[&resolver], WWW).await.a), Signatures::Unheard);
+}
+
 /// What another implementation answers, as a second opinion on the wire format.
 #[tokio::test]
 async fn pebbles_name_server() {
@@ -522,15 +722,25 @@ async fn inside() {
     let resolver = resolver_of_a_zone(PORT, nxdomain);
     let zone = NameServer::start(ZONE, PORT, |_, empty| one(&authoritative(nxdomain(empty))));
     let system = Resolver::new(&[]).unwrap();
-    let seen = system.look(&hostname("hosts.test.example")).await;
+    let seen = system.look(&hostname("hosts.test.example"), &|_| true).await;
     assert_eq!(seen.a, Records::NoName { confirmed: true }, "the hosts file is no answer");
     assert!(seen.in_hosts_file);
     assert!(!zone.asked().is_empty());
     assert!(resolver.asked().iter().all(|asked| !asked.name.contains("wrong")), "{:?}", resolver.asked());
-    assert!(!system.look(&hostname("www.test.example")).await.in_hosts_file);
+    assert!(!system.look(&hostname("www.test.example"), &|_| true).await.in_hosts_file);
+
+    // The system's own resolver may call itself an authority, and is believed alone as little.
+    drop((resolver, zone));
+    let resolver = resolver_of_caa(PORT, authoritative);
+    let zone = NameServer::start(ZONE, PORT, |_, empty| one(&authoritative(empty)));
+    let seen = system.look(&hostname("www.test.example"), &|_| true).await;
+    assert!(matches!(seen.caa, Records::Found(_)), "{:?}", seen.caa);
+    assert_eq!(seen.caa_word, CaaWord::Nothing);
+    assert!(!zone.asked().is_empty());
+    drop(resolver);
 
     let nowhere = Resolver::new(&["192.0.2.1:53".parse().unwrap(), "[2001:db8::1]:53".parse().unwrap()]);
-    let seen = nowhere.unwrap().look(&hostname("www.test.example")).await;
+    let seen = nowhere.unwrap().look(&hostname("www.test.example"), &|_| true).await;
     unusable(&seen.a, "network unreachable");
     unusable(&seen.caa, "network unreachable");
 }

@@ -37,6 +37,7 @@ pub(super) fn left_out(subject: &Subject<'_>) -> Finding {
     Finding {
         identifier: subject.identifier.clone(),
         address: None,
+        issuer: None,
         cause: Cause::TooManyAddresses,
         certainty: Certainty::Warning,
         seen: format!(
@@ -94,6 +95,7 @@ fn some(identifier: &Identifier, family: &Family, kind: &str) -> Finding {
     Finding {
         identifier: identifier.clone(),
         address: None,
+        issuer: None,
         cause: Cause::SomeAddressesWrong,
         certainty: family.worst,
         seen: format!(
@@ -123,6 +125,7 @@ fn ipv6_broken(identifier: &Identifier, v6: &Family) -> Finding {
     Finding {
         identifier: identifier.clone(),
         address: None,
+        issuer: None,
         cause: Cause::Ipv6Broken,
         certainty,
         seen: format!("IPv6 fails ({}) where IPv4 works", v6.names.join(", ")),

@@ -94,9 +94,9 @@ pub enum Cause {
     DnssecBogus,
     /// The resolver gave no usable answer.
     DnsUnanswered,
-    /// CAA records forbid this CA.
+    /// CAA records forbid this CA, the zone's own servers say.
     CaaForbidden,
-    /// CAA records that cannot be judged.
+    /// CAA records that cannot be judged, or that the zone's own servers do not confirm.
     CaaUncertain,
 }
 

@@ -2,7 +2,7 @@ use http::StatusCode;
 
 use super::*;
 use crate::preflight::caa::Question;
-use crate::preflight::evidence::{CaaRecord, DnsFailure, Records};
+use crate::preflight::evidence::{CaaRecord, CaaWord, DnsFailure, Flaw, Records, Signatures};
 use crate::preflight::sighting::{Answer, End, Failure, Place, RedirectFault, Scheme, Stand};
 
 const TOKEN: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
@@ -44,6 +44,7 @@ fn dns() -> Dns {
         aaaa: Records::Empty { confirmed: true },
         caa: Records::Empty { confirmed: true },
         caa_at: None,
+        caa_word: CaaWord::NotAsked,
         in_hosts_file: false,
     }
 }
@@ -53,11 +54,21 @@ fn diagnosed(
     sightings: &[Sighting],
     surroundings: &Surroundings,
 ) -> Vec<(Cause, Certainty)> {
+    let caa = Question { identities: &[], account_uri: None, method: "http-01", wildcard: false };
+    let findings = found(dns, &[Asker { name: "ca", caa }], sightings, surroundings);
+    findings.into_iter().map(|f| (f.cause, f.certainty)).collect()
+}
+
+fn found(
+    dns: Option<&Dns>,
+    issuers: &[Asker<'_>],
+    sightings: &[Sighting],
+    surroundings: &Surroundings,
+) -> Vec<Finding> {
     let expected = expected();
     let identifier = "a.example".parse().unwrap();
-    let caa = Question { identities: &[], account_uri: None, method: "http-01", wildcard: false };
-    let subject =
-        Subject { identifier: &identifier, dns, caa, sightings, left_out: 0, expected: expected.as_bytes() };
+    let expected = expected.as_bytes();
+    let subject = Subject { identifier: &identifier, dns, issuers, sightings, left_out: 0, expected };
     let findings = diagnose(&subject, surroundings);
     for finding in &findings {
         assert!(!finding.seen.is_empty() && !finding.means.is_empty(), "{finding:?}");
@@ -65,7 +76,7 @@ fn diagnosed(
         let text = format!("{} {} {}", finding.seen, finding.means, finding.remedy);
         assert!(!text.chars().any(char::is_control), "{text:?}");
     }
-    findings.into_iter().map(|f| (f.cause, f.certainty)).collect()
+    findings
 }
 
 fn one(end: End) -> (Cause, Certainty) {
@@ -230,7 +241,14 @@ fn what_name_servers_say() {
         ),
         (failed(DnsFailure::ServFail { confirmed: true, says: None }), Some((Cause::DnsServfail, Certain))),
         (failed(DnsFailure::ServFail { confirmed: false, says: None }), Some((Cause::DnsServfail, Warning))),
-        (failed(DnsFailure::Bogus { says }), Some((Cause::DnssecBogus, Certain))),
+        (
+            failed(DnsFailure::Bogus { own: Signatures::Unheard, says: says.clone() }),
+            Some((Cause::DnssecBogus, Warning)),
+        ),
+        (
+            failed(DnsFailure::Bogus { own: Signatures::Flawed(Flaw::Unsigned), says }),
+            Some((Cause::DnssecBogus, Certain)),
+        ),
         (failed(DnsFailure::Silent), Some((Cause::DnsUnanswered, Warning))),
         (failed(DnsFailure::Refused), Some((Cause::DnsUnanswered, Warning))),
         (
@@ -254,5 +272,122 @@ fn what_name_servers_say() {
         ),
     ] {
         assert_eq!(diagnosed(Some(&dns), &[], &surroundings()), Vec::from_iter(expected), "{dns:?}");
+    }
+}
+
+#[test]
+fn why_signatures_do_not_validate() {
+    let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_790_000_000);
+    for (own, words) in [
+        (Signatures::Unheard, "one resolver says; the zone's own servers were not heard"),
+        (
+            Signatures::Unexplained,
+            "one resolver says; the zone's own servers show nothing that would explain it",
+        ),
+        (
+            Signatures::Flawed(Flaw::Unsigned),
+            "the zone above announces a key (DS), and they send no signatures",
+        ),
+        (
+            Signatures::Flawed(Flaw::OtherKeys),
+            "none of their keys is the one that the zone above announces (DS)",
+        ),
+        (Signatures::Flawed(Flaw::Expired(at)), "their signatures ran out at 2026-09-21T14:13:20Z"),
+        (Signatures::Flawed(Flaw::NotYet(at)), "their signatures do not count before 2026-09-21T14:13:20Z"),
+    ] {
+        let is_certain = matches!(own, Signatures::Flawed(_));
+        let failure = DnsFailure::Bogus { own, says: Some("signature expired".to_owned()) };
+        let dns =
+            Dns { a: Records::Failed(failure.clone()), aaaa: Records::Failed(failure.clone()), ..dns() };
+        let findings = found(Some(&dns), &[], &[], &surroundings());
+        assert_eq!(findings.len(), 1);
+        assert!(
+            findings[0].seen.contains(words) && findings[0].seen.contains("signature expired"),
+            "{own:?}"
+        );
+        assert_eq!(findings[0].certainty == Certainty::Certain, is_certain);
+        // CAA alone: the CA fails on that as surely.
+        let dns = Dns { caa: Records::Failed(failure), ..self::dns() };
+        let findings = found(Some(&dns), &[], &[], &surroundings());
+        assert_eq!((findings[0].cause, findings[0].issuer.as_deref()), (Cause::DnssecBogus, None));
+        assert_eq!(findings[0].certainty == Certainty::Certain, is_certain);
+    }
+}
+
+#[test]
+fn caa_is_certain_where_the_zones_own_servers_say_so_for_each_issuer() {
+    use Certainty::{Certain, Warning};
+    let identities = [["one.example".to_owned()], ["two.example".to_owned()]];
+    let asker = |name, identities| Asker {
+        name,
+        caa: Question { identities, account_uri: None, method: "http-01", wildcard: false },
+    };
+    let issuers = [asker("first", &identities[0]), asker("second", &identities[1]), asker("unnamed", &[])];
+    let records =
+        |value: &str| vec![CaaRecord { critical: false, tag: "issue".to_owned(), value: value.to_owned() }];
+    let word = |value: &str| CaaWord::Found { records: records(value), at: "b.example".parse().unwrap() };
+    const SAY: &str = "the zone's own servers say";
+    let (forbidden, uncertain) = (Cause::CaaForbidden, Cause::CaaUncertain);
+    // What a resolver says, what the zone's own servers say, what is found of which issuer, and its words.
+    type Row<'a> = (&'a str, CaaWord, Vec<(&'a str, Cause, Certainty, &'a str)>);
+    let unnamed = ("unnamed", uncertain, Warning, "is meant is not known");
+    let rows: Vec<Row<'_>> = vec![
+        ("one.example", CaaWord::NotAsked, vec![("second", uncertain, Warning, "were not heard"), unnamed]),
+        ("one.example", CaaWord::Unheard, vec![("second", uncertain, Warning, "were not heard"), unnamed]),
+        (
+            "one.example",
+            CaaWord::Nothing,
+            vec![("second", uncertain, Warning, "say: there are no such"), unnamed],
+        ),
+        ("one.example", word("one.example"), vec![("second", forbidden, Certain, SAY), unnamed]),
+        (
+            "one.example",
+            word("two.example"),
+            vec![
+                ("first", uncertain, Warning, "say: CAA of b.example: 0 issue \"two.example\""),
+                ("second", uncertain, Warning, "a resolver says: CAA of a.example: 0 issue \"one.example\""),
+                unnamed,
+            ],
+        ),
+        (
+            "other.example",
+            word(";"),
+            vec![
+                ("first", forbidden, Certain, "0 issue \";\", the zone's own servers say"),
+                ("second", forbidden, Certain, SAY),
+                unnamed,
+            ],
+        ),
+        (
+            ";",
+            word(";"),
+            vec![
+                ("first", forbidden, Certain, SAY),
+                ("second", forbidden, Certain, SAY),
+                ("unnamed", forbidden, Certain, SAY),
+            ],
+        ),
+        (
+            ";",
+            word("one.example"),
+            vec![
+                ("first", uncertain, Warning, "a resolver says"),
+                ("second", forbidden, Certain, SAY),
+                unnamed,
+            ],
+        ),
+    ];
+    for (heard, word, expected) in rows {
+        let dns = Dns { caa: Records::Found(records(heard)), caa_word: word.clone(), ..dns() };
+        let findings = found(Some(&dns), &issuers, &[], &surroundings());
+        let seen: Vec<_> =
+            findings.iter().map(|f| (f.issuer.as_deref().unwrap(), f.cause, f.certainty)).collect();
+        let wanted: Vec<_> =
+            expected.iter().map(|(i, cause, certainty, _)| (*i, *cause, *certainty)).collect();
+        assert_eq!(seen, wanted, "{heard} {word:?}");
+        for (finding, (issuer, .., words)) in findings.iter().zip(&expected) {
+            let text = format!("{} {}", finding.seen, finding.means);
+            assert!(text.contains(words) && text.contains(issuer), "{words}: {text}");
+        }
     }
 }

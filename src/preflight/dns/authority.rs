@@ -1,5 +1,8 @@
-//! What the zone's own servers say, asked directly: a resolver's "no" may be old, a CA's resolvers start
+//! What the zone's own servers say, asked directly: a resolver's word may be old, a CA's resolvers start
 //! afresh.
+//!
+//! Which servers these are is the resolver's word all the same. It is asked for it without the check of
+//! signatures: what the servers of a zone say is to be heard whether or not it validates.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -12,6 +15,9 @@ use super::exchange::{Plan, Trouble, first, together};
 use super::lookup::{End, Ended, Lookup};
 use super::message::Question;
 use super::reading::{Chain, Reading, Referral, address, in_words};
+use super::signatures::{Signed, flaw};
+use crate::clock;
+use crate::preflight::evidence::Signatures;
 
 /// Names above a name that are looked at for the zone; deeper zones are not seen in the field.
 const STEPS: usize = 12;
@@ -19,16 +25,18 @@ const STEPS: usize = 12;
 const SERVERS: usize = 4;
 /// Addresses that are asked, one after the other, until one answers.
 const ADDRESSES: usize = 6;
-/// Zones below a zone, one naming the servers of the next.
-const REFERRALS: usize = 4;
+/// Zones below a zone, one naming the servers of the next, and aliases.
+const HOPS: usize = 6;
 /// How long an authoritative server has before another is asked too.
 const PAUSE: Duration = Duration::from_millis(700);
 
 const PLAN: Plan = Plan { rounds: 1, pause: PAUSE, accept };
 
 /// What a zone's own server says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Word {
+    /// These records, of the type that was asked for; aliases followed, each to its zone's servers.
+    Found(Vec<RData>),
     /// The name exists and has no such record.
     NoData,
     /// The name does not exist.
@@ -42,10 +50,8 @@ pub(super) enum Word {
 /// Zones' own servers, found through resolvers.
 #[derive(Debug, Clone)]
 pub(super) struct Authority {
-    /// The resolvers.
-    pub(super) lookup: Lookup,
-    /// 53, but in tests.
-    pub(super) port: u16,
+    lookup: Lookup,
+    port: u16,
 }
 
 /// A zone and where it is served.
@@ -56,6 +62,11 @@ struct Zone {
 }
 
 impl Authority {
+    /// Found through these resolvers, and asked at that port: 53, but in tests.
+    pub(super) fn new(resolvers: &Lookup, port: u16) -> Self {
+        Self { lookup: resolvers.unchecked(), port }
+    }
+
     /// What the servers of a name's zone say of each of the types, in their order.
     pub(super) async fn ask(&self, name: &Name, kinds: &[RecordType], until: Instant) -> Vec<Word> {
         let Some(zone) = self.zone(name, until).await else { return vec![Word::Unclear; kinds.len()] };
@@ -66,6 +77,55 @@ impl Authority {
         together(kinds.iter().map(ask).collect()).await
     }
 
+    /// What the servers of a name's zone say of a type.
+    pub(super) async fn ask_one(&self, name: &Name, kind: RecordType, until: Instant) -> Word {
+        match self.zone(name, until).await {
+            Some(zone) => self.word(zone, name, kind, until).await,
+            None => Word::Unclear,
+        }
+    }
+
+    /// What the servers of a name's zone, and those of the zone above, show of the signatures of its records.
+    pub(super) async fn signatures(&self, name: &Name, kind: RecordType, until: Instant) -> Signatures {
+        let signed = async {
+            let zone = self.zone(name, until).await?;
+            let (zone, answer) = self.signed(zone, name, kind, until).await?;
+            let apex = zone.name.clone();
+            let above = async {
+                let upper = self.zone(&apex.base_name(), until).await?;
+                self.signed(upper, &apex, RecordType::DS, until).await
+            };
+            let keys = self.signed(zone, &apex, RecordType::DNSKEY, until);
+            let (above, keys) = tokio::join!(above, keys);
+            Some((apex, above?.1, keys?.1, answer))
+        };
+        let Some((zone, above, keys, answer)) = signed.await else { return Signatures::Unheard };
+        let signed = Signed { zone: &zone, name, kind, above: &above, keys: &keys, answer: &answer };
+        flaw(&signed, clock::now()).map_or(Signatures::Unexplained, Signatures::Flawed)
+    }
+
+    /// The answer of a zone's own server, with its signatures, and the zone.
+    async fn signed(
+        &self,
+        mut zone: Zone,
+        name: &Name,
+        kind: RecordType,
+        until: Instant,
+    ) -> Option<(Zone, Message)> {
+        let question = Question::direct(name, kind).signed();
+        for _ in 0..=HOPS {
+            let answer = PLAN.ask(&zone.servers, &question, until).await.ok()?;
+            match Chain::new(name.clone()).read(&answer, kind) {
+                Reading::Referral(referral) if is_below(&referral.zone, &zone.name) => {
+                    zone = self.below(referral, until).await;
+                }
+                _ if answer.metadata.authoritative => return Some((zone, answer)),
+                _ => return None,
+            }
+        }
+        None
+    }
+
     /// The nearest zone above the name whose servers the resolver names.
     async fn zone(&self, name: &Name, until: Instant) -> Option<Zone> {
         let labels = usize::from(name.num_labels());
@@ -73,10 +133,10 @@ impl Authority {
         let questions = steps.iter().map(|step| self.question(step, RecordType::NS, until)).collect();
         // An alias has no servers of its own, and those of its target serve another zone.
         let (index, ended) = first(questions, |ended: &Ended| {
-            matches!(ended.with, End::Found(_)) && steps.contains(&ended.at)
+            matches!(ended.with, End::Found { .. }) && steps.contains(&ended.at)
         })
         .await?;
-        let End::Found(records) = ended.with else { return None };
+        let End::Found { records, .. } = ended.with else { return None };
         let servers = records.into_iter().filter_map(|record| match record {
             RData::NS(server) => Some(server.0),
             _ => None,
@@ -95,7 +155,7 @@ impl Authority {
         let lists: Vec<Vec<IpAddr>> = answers
             .into_iter()
             .map(|ended| match ended.with {
-                End::Found(records) => records.iter().filter_map(address).take(ADDRESSES).collect(),
+                End::Found { records, .. } => records.iter().filter_map(address).take(ADDRESSES).collect(),
                 _ => Vec::new(),
             })
             .collect();
@@ -125,14 +185,24 @@ impl Authority {
     }
 
     async fn word(&self, mut zone: Zone, name: &Name, kind: RecordType, until: Instant) -> Word {
-        let question = Question::direct(name, kind);
-        for _ in 0..=REFERRALS {
+        let mut chain = Chain::new(name.clone());
+        for _ in 0..=HOPS {
+            let asked = chain.end().clone();
+            let question = Question::direct(&asked, kind);
             let answer = match PLAN.ask(&zone.servers, &question, until).await {
                 Ok(answer) => answer,
                 Err(Trouble::Failing(_)) => return Word::Fails,
                 Err(_) => return Word::Unclear,
             };
-            match Chain::new(name.clone()).read(&answer, kind) {
+            let reading = chain.read(&answer, kind);
+            if *chain.end() != asked && !matches!(reading, Reading::Nonsense(_)) {
+                // What an alias leads to may be another zone's.
+                let Some(other) = self.zone(chain.end(), until).await else { return Word::Unclear };
+                zone = other;
+                continue;
+            }
+            match reading {
+                Reading::Found { records, authoritative: true } => return Word::Found(records),
                 Reading::NoData { authoritative: true } => return Word::NoData,
                 Reading::NoName { authoritative: true } => return Word::NoName,
                 Reading::Referral(referral) if is_below(&referral.zone, &zone.name) => {

@@ -214,7 +214,7 @@ where
 
 /// The first result, in the order of the futures, that is `decisive`; as soon as it and all before it are
 /// there. They run at once.
-pub(super) async fn first<T, F>(futures: Vec<F>, decisive: impl Fn(&T) -> bool) -> Option<(usize, T)>
+pub(super) async fn first<T, F>(futures: Vec<F>, mut decisive: impl FnMut(&T) -> bool) -> Option<(usize, T)>
 where
     T: Send + 'static,
     F: Future<Output = T> + Send + 'static,

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::exchange::{Plan, Trouble};
 use super::message::{Question, says};
 use super::reading::{Chain, Reading, in_words};
-use crate::preflight::evidence::DnsFailure;
+use crate::preflight::evidence::{DnsFailure, Signatures};
 
 /// A lost datagram is sent again, a slow server gets company, after this long.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -23,6 +23,8 @@ const PLAN: Plan = Plan { rounds: 2, pause: PAUSE, accept };
 #[derive(Debug, Clone)]
 pub(super) struct Lookup {
     servers: Arc<[SocketAddr]>,
+    /// Signatures are left unchecked.
+    unchecked: bool,
 }
 
 /// Where a question ended.
@@ -38,7 +40,12 @@ pub(super) struct Ended {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
     /// Records of the type that was asked for.
-    Found(Vec<RData>),
+    Found {
+        /// The records.
+        records: Vec<RData>,
+        /// A server of the zone says so.
+        authoritative: bool,
+    },
     /// None of that type.
     NoData {
         /// A server of the zone says so.
@@ -55,7 +62,12 @@ pub(super) enum End {
 
 impl Lookup {
     pub(super) fn new(servers: &[SocketAddr]) -> Self {
-        Self { servers: servers.into() }
+        Self { servers: servers.into(), unchecked: false }
+    }
+
+    /// The same resolvers, asked to leave signatures unchecked.
+    pub(super) fn unchecked(&self) -> Self {
+        Self { unchecked: true, ..self.clone() }
     }
 
     /// Asks until there is an end to it, or the time is up.
@@ -68,7 +80,7 @@ impl Lookup {
             };
             let with = match chain.read(&answer, kind) {
                 Reading::Alias => continue,
-                Reading::Found(records) => End::Found(records),
+                Reading::Found { records, authoritative } => End::Found { records, authoritative },
                 Reading::NoData { authoritative } => End::NoData { authoritative },
                 Reading::NoName { authoritative } => End::NoName { authoritative },
                 Reading::ServFail => {
@@ -86,9 +98,10 @@ impl Lookup {
 
     /// An answer that is no SERVFAIL, or why there is none.
     async fn answer(&self, name: &Name, kind: RecordType, until: Instant) -> Result<Message, DnsFailure> {
-        let question = Question::new(name, kind);
+        let question = Question { unchecked: self.unchecked, ..Question::new(name, kind) };
         let answer = PLAN.ask(&self.servers, &question, until).await.map_err(failure)?;
-        if !is_failure(&answer) {
+        // Where nothing was checked, no check has failed.
+        if !is_failure(&answer) || self.unchecked {
             return Ok(answer);
         }
         let says = says(&answer);
@@ -100,7 +113,7 @@ impl Lookup {
         // A failure that has passed meanwhile looks the same as one that only the check causes.
         match PLAN.ask(&self.servers, &question, until).await {
             Ok(answer) if !is_failure(&answer) => Ok(answer),
-            _ => Err(DnsFailure::Bogus { says }),
+            _ => Err(DnsFailure::Bogus { own: Signatures::Unheard, says }),
         }
     }
 }

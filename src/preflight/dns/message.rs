@@ -25,17 +25,24 @@ pub(super) struct Question {
     pub(super) recursive: bool,
     /// Signatures are to be left unchecked (CD, RFC 4035 section 3.2.2).
     pub(super) unchecked: bool,
+    /// Signatures are to come along (DO, RFC 4035 section 3.2.1).
+    pub(super) signatures: bool,
 }
 
 impl Question {
     /// A question to a resolver.
     pub(super) fn new(name: &Name, kind: RecordType) -> Self {
-        Self { name: name.clone(), kind, recursive: true, unchecked: false }
+        Self { name: name.clone(), kind, recursive: true, unchecked: false, signatures: false }
     }
 
     /// The same, with signatures left unchecked.
     pub(super) fn unchecked(self) -> Self {
         Self { unchecked: true, ..self }
+    }
+
+    /// The same, with signatures to come along.
+    pub(super) fn signed(self) -> Self {
+        Self { signatures: true, ..self }
     }
 
     /// A question to a zone's own server.
@@ -51,7 +58,7 @@ impl Question {
         message.add_query(Query::query(self.name.clone(), self.kind));
         if edns {
             let mut options = Edns::new();
-            options.set_max_payload(PAYLOAD);
+            options.set_max_payload(PAYLOAD).set_dnssec_ok(self.signatures);
             message.set_edns(options);
         }
         message.to_vec().expect("a name and a type fit into a message")
@@ -183,16 +190,18 @@ mod tests {
 
     #[test]
     fn a_question_says_what_it_wants() {
-        for (question, recursive, unchecked) in [
-            (question(), true, false),
-            (question().unchecked(), true, true),
-            (Question::direct(&name("a.b."), RecordType::CAA), false, false),
+        for (question, recursive, unchecked, signatures) in [
+            (question(), true, false, false),
+            (question().unchecked(), true, true, false),
+            (Question::direct(&name("a.b."), RecordType::CAA), false, false, false),
+            (Question::direct(&name("a.b."), RecordType::DS).signed(), false, false, true),
         ] {
             let sent = Message::from_vec(&question.bytes(7, true)).unwrap();
             assert_eq!(sent.metadata.id, 7);
             assert_eq!(sent.metadata.recursion_desired, recursive);
             assert_eq!(sent.metadata.checking_disabled, unchecked);
-            assert_eq!(sent.edns.as_ref().unwrap().max_payload(), PAYLOAD);
+            let edns = sent.edns.as_ref().unwrap();
+            assert_eq!((edns.max_payload(), edns.flags().dnssec_ok), (PAYLOAD, signatures));
             assert_eq!(sent.queries, [Query::query(question.name.clone(), question.kind)]);
             assert!(Message::from_vec(&question.bytes(7, false)).unwrap().edns.is_none());
         }

@@ -14,8 +14,13 @@ const SERVERS: usize = 8;
 /// The meaning of one answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Reading {
-    /// The records, of the type that was asked for.
-    Found(Vec<RData>),
+    /// Records of the type that was asked for.
+    Found {
+        /// The records.
+        records: Vec<RData>,
+        /// A server of the zone says so.
+        authoritative: bool,
+    },
     /// The name exists and has no such record.
     NoData {
         /// A server of the zone says so.
@@ -89,7 +94,9 @@ impl Chain {
                 if code == ResponseCode::NXDomain {
                     return Reading::Nonsense(format!("it sends records of {} and denies it", self.end()));
                 }
-                return Reading::Found(found);
+                // AA is about the name itself, and not about its aliases (RFC 1035 section 4.1.1).
+                let authoritative = message.metadata.authoritative && *self.end() == asked;
+                return Reading::Found { records: found, authoritative };
             }
             let alias = owned.find_map(|record| match &record.data {
                 RData::CNAME(alias) => Some(alias.0.clone()),
@@ -103,7 +110,7 @@ impl Chain {
         self.read_absence(message, *self.end() == asked)
     }
 
-    /// `direct`: no alias was followed, so that AA is about the name itself (RFC 1035 section 4.1.1).
+    /// `direct`: no alias was followed, so that AA is about the name itself.
     fn read_absence(&self, message: &Message, direct: bool) -> Reading {
         let end = self.end();
         let is_start = |record: &&Record| record.record_type() == RecordType::SOA;
@@ -219,13 +226,23 @@ mod tests {
     fn what_answers_mean() {
         use ResponseCode::{NXDomain, NoError};
         let nonsense = |text: &str| Reading::Nonsense(text.into());
-        let found = || Reading::Found(vec![RData::A(A(Ipv4Addr::LOCALHOST))]);
+        let found =
+            |authoritative| Reading::Found { records: vec![RData::A(A(Ipv4Addr::LOCALHOST))], authoritative };
         let nodata = |authoritative| Reading::NoData { authoritative };
         let noname = |authoritative| Reading::NoName { authoritative };
         let lower = Referral { zone: name("w.test."), servers: vec![name("ns.w.test.")], glue: vec![] };
         for (what, code, aa, answers, authorities, expected) in [
-            ("an address", NoError, false, vec![a("w.test.")], vec![], found()),
-            ("in capitals", NoError, false, vec![a("W.Test.")], vec![], found()),
+            ("an address", NoError, false, vec![a("w.test.")], vec![], found(false)),
+            ("in capitals", NoError, false, vec![a("W.Test.")], vec![], found(false)),
+            ("an address, by the zone", NoError, true, vec![a("w.test.")], vec![], found(true)),
+            (
+                "an alias, by its zone",
+                NoError,
+                true,
+                vec![cname("w.test.", "x.test."), a("x.test.")],
+                vec![],
+                found(false),
+            ),
             ("another's address", NoError, false, vec![a("x.test.")], vec![soa("test.")], nodata(false)),
             (
                 "an alias",
@@ -233,7 +250,7 @@ mod tests {
                 false,
                 vec![a("y.test."), cname("x.test.", "y.test."), cname("w.test.", "x.test.")],
                 vec![],
-                found(),
+                found(false),
             ),
             (
                 "an alias into nothing",

@@ -39,7 +39,8 @@ fn founded(faults: Faults, external: ExternalAccounts) -> Ca {
     let terms = Terms { lifetime, backdate: Duration::ZERO };
     let (authority, _) =
         Authority::new(&permitted, Ipv4Addr::LOCALHOST.into(), terms, now(), [9; 16]).unwrap();
-    Ca::new(Founding { base: BASE.to_owned(), authority, permitted, external, leaf_lifetime: None, faults })
+    let (base, caa_identity) = (BASE.to_owned(), "ca.example".to_owned());
+    Ca::new(Founding { base, authority, permitted, external, leaf_lifetime: None, caa_identity, faults })
 }
 
 /// An ACME client without a network.

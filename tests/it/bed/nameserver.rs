@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hickory_proto::op::{Message, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA, CAA, CNAME, NS, SOA};
+use hickory_proto::rr::rdata::{A, AAAA, CAA, CNAME, NS, NULL, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 /// A question as it came.
@@ -211,4 +211,35 @@ pub(crate) fn caa(owner: &str, tag: &str, value: &[u8]) -> Record {
     data.tag = tag.into();
     data.value = value.to_vec();
     record(owner, RData::CAA(data))
+}
+
+/// The one key of a zone, as far as its tag goes.
+const KEY: [u8; 8] = [1, 1, 3, 13, 0, 0, 0, 7];
+/// Its tag (RFC 4034 appendix B).
+const TAG: u16 = 0x0101 + 0x030d + 7;
+
+pub(crate) fn dnskey(owner: &str) -> Record {
+    raw(owner, RecordType::DNSKEY, &KEY)
+}
+
+/// What the zone above says of that key; `other` says it of another one.
+pub(crate) fn ds(owner: &str, other: bool) -> Record {
+    let tag = TAG + u16::from(other);
+    raw(owner, RecordType::DS, &[&tag.to_be_bytes()[..], &[13, 2], &[9; 32]].concat())
+}
+
+/// A signature that nobody has made, from some days from now until some other.
+pub(crate) fn rrsig(owner: &str, kind: RecordType, days: std::ops::Range<i64>) -> Record {
+    let now = wicketgate::clock::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let at = |days: i64| u32::try_from(now.checked_add_signed(days * 86_400).unwrap()).unwrap().to_be_bytes();
+    let mut bytes = u16::from(kind).to_be_bytes().to_vec();
+    bytes.extend([13, 2, 0, 0, 0, 60]);
+    bytes.extend([at(days.end), at(days.start)].concat());
+    bytes.extend(TAG.to_be_bytes());
+    bytes.extend([0, 7, 7, 7]);
+    raw(owner, RecordType::RRSIG, &bytes)
+}
+
+fn raw(owner: &str, code: RecordType, bytes: &[u8]) -> Record {
+    record(owner, RData::Unknown { code, rdata: NULL::with(bytes.to_vec()) })
 }

@@ -69,7 +69,10 @@ fn written(told: &Told) -> String {
         Told::Issue(value) => format!("issue {}", value.replace(';', "nobody")),
         Told::Exists => "exists".to_owned(),
         Told::ServFail => "servfail".to_owned(),
+        Told::IssueHearsay(value) => format!("issue-hearsay {}", value.replace(';', "nobody")),
         Told::Bogus(address) => format!("bogus {address}"),
+        Told::Expired(address, server) => format!("expired {address} {server}"),
+        Told::Served(server) => format!("served {server}"),
         Told::Hearsay => "hearsay".to_owned(),
     }
 }
@@ -81,6 +84,12 @@ fn read(text: &str) -> Told {
         "issue" => Told::Issue(value.replace("nobody", ";")),
         "exists" => Told::Exists,
         "servfail" => Told::ServFail,
+        "issue-hearsay" => Told::IssueHearsay(value.replace("nobody", ";")),
+        "expired" => {
+            let (address, server) = value.split_once(' ').expect("an address and a server");
+            Told::Expired(address.parse().expect("an address"), server.to_owned())
+        }
+        "served" => Told::Served(value.to_owned()),
         "bogus" => Told::Bogus(value.parse().expect("an address")),
         "hearsay" => Told::Hearsay,
         other => panic!("`{other}` is no record"),

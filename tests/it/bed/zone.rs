@@ -18,8 +18,14 @@ pub(crate) enum Told {
     Exists,
     /// SERVFAIL to every question.
     ServFail,
+    /// CAA with the tag `issue`, without authority.
+    IssueHearsay(String),
     /// SERVFAIL, but an address where signatures need not be checked.
     Bogus(IpAddr),
+    /// The same, of a zone with a server of that name, whose signatures ran out, as who asks for them sees.
+    Expired(IpAddr, String),
+    /// A zone with a server of that name.
+    Served(String),
     /// NXDOMAIN, without authority.
     Hearsay,
 }
@@ -48,13 +54,37 @@ fn answer(zone: &Zone, asked: &Asked, empty: Message) -> Message {
             Told::Issue(value) if asked.kind == RecordType::CAA => {
                 records.push(nameserver::caa(&asked.name, "issue", value.as_bytes()));
             }
+            Told::IssueHearsay(value) if asked.kind == RecordType::CAA => {
+                let record = nameserver::caa(&asked.name, "issue", value.as_bytes());
+                return nameserver::with(empty, [record]);
+            }
+            Told::Served(server) if asked.kind == RecordType::NS => {
+                records.push(nameserver::ns(&asked.name, server));
+            }
+            Told::Expired(address, server) if asked.unchecked || !asked.recursive => {
+                records.extend(expired(asked, *address, server));
+            }
             Told::Bogus(address) if asked.unchecked => records.extend(address_record(asked, *address)),
-            Told::ServFail | Told::Bogus(_) => return nameserver::code(empty, ResponseCode::ServFail),
+            Told::ServFail | Told::Bogus(_) | Told::Expired(..) => {
+                return nameserver::code(empty, ResponseCode::ServFail);
+            }
             Told::Hearsay => return nameserver::code(empty, ResponseCode::NXDomain),
-            Told::Issue(_) | Told::Exists => {}
+            Told::Issue(_) | Told::IssueHearsay(_) | Told::Served(_) | Told::Exists => {}
         }
     }
     nameserver::with(nameserver::authoritative(empty), records)
+}
+
+/// A zone's own records and the one above's of it, with their signatures.
+fn expired(asked: &Asked, address: IpAddr, server: &str) -> Vec<Record> {
+    let name = asked.name.as_str();
+    let signed = |record, days| vec![record, nameserver::rrsig(name, asked.kind, days)];
+    match asked.kind {
+        RecordType::NS => vec![nameserver::ns(name, server)],
+        RecordType::DS => signed(nameserver::ds(name, false), -1..1),
+        RecordType::DNSKEY => signed(nameserver::dnskey(name), -3..3),
+        _ => address_record(asked, address).map_or_else(Vec::new, |record| signed(record, -9..-2)),
+    }
 }
 
 fn address_record(asked: &Asked, address: IpAddr) -> Option<Record> {

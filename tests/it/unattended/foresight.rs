@@ -79,6 +79,15 @@ fn a_wrong_server_on_this_machine_is_told_and_no_obstacle() {
 }
 
 #[test]
+fn signatures_that_one_resolver_alone_rejects_put_nothing_off() {
+    // Its clock may be wrong, its anchor old.
+    let (bench, _server) = bench(&[NAME], "", |_| vec![(NAME, Told::Bogus(Ipv4Addr::LOCALHOST.into()))]);
+    let ran = bench.command(&["renew"]).expect_code(0);
+    says(&ran, &["warning: the preflight: ", "do not validate, one resolver says", "looks the same"]);
+    assert_eq!(bench.ca.seen().orders, 1);
+}
+
+#[test]
 fn a_daemon_puts_it_off_and_goes_on() {
     let (bench, _server) = of_a_name_that_is_gone();
     let mut daemon = bench.setup.start(&bench.bed);

@@ -1,6 +1,7 @@
 //! More than one CA: staging after a failure, others where the first is of no use, accounts elsewhere.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use base64::Engine;
@@ -8,10 +9,12 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use wicketgate::rehearsal::{ExternalAccount, Faults, ProblemType, RefusalForm, RefusedIdentifiers};
 
 use super::NAME;
-use super::bench::{Bench, failing, identifier, says};
+use super::bench::{Bench, events, failing, identifier, says, told};
 use crate::bed::Bed;
 use crate::bed::fickle::FickleCa;
+use crate::bed::nameserver::NameServer;
 use crate::bed::wicketgate::Setup;
+use crate::bed::zone::{self, Told};
 
 /// Two CAs at one gate, and a certificate; `acme` are the lines about the second, by its directory.
 fn two(
@@ -147,4 +150,150 @@ fn accounts_are_bound_where_the_ca_requires_it() {
     bench.command(&["renew", "--force"]).expect_code(0);
     assert_eq!(bench.status()["issuer"], name_of(&directory));
     assert_eq!(bench.ca.seen().accounts, 1);
+}
+
+/// What the first CA calls itself in CAA records, and the second.
+const CALLED: [&str; 2] = ["one.example", "rehearsal.invalid"];
+
+/// Two CAs, the second in reserve, and a name server that says who may issue for each name.
+fn two_with_caa(names: &[(&str, Told)]) -> (Bench, FickleCa, NameServer) {
+    let called = |settings: &mut wicketgate::rehearsal::Settings| {
+        CALLED[0].clone_into(&mut settings.caa_identity);
+    };
+    let (mut bench, second) = two(called, |second| format!("fallback-issuers = [{second:?}]"));
+    let address = (Ipv4Addr::LOCALHOST, bench.bed.port()).into();
+    let here = Told::Address(Ipv4Addr::LOCALHOST.into());
+    let told =
+        |(name, told): &(&str, Told)| [here.clone(), told.clone()].map(|told| ((*name).to_owned(), told));
+    let server = zone::serve(address, names.iter().flat_map(told).collect());
+    bench.setup = bench.setup.acme(&format!("preflight = true\nresolvers = [\"{address}\"]"));
+    (bench, second, server)
+}
+
+fn issue(value: &str) -> Told {
+    Told::Issue(value.to_owned())
+}
+
+/// What `check --json` says of CAA: for each issuer by its place the cause and the certainty.
+#[track_caller]
+fn of_caa(bench: &Bench, second: &FickleCa, code: i32) -> Vec<(usize, String, String)> {
+    let ran = bench.command(&["check", "--json"]).expect_code(code);
+    let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let issuers = [&bench.ca.directory, &second.directory].map(|directory| name_of(directory));
+    assert_eq!(report["issuer"], issuers[0]);
+    assert_eq!(report["issuers"], serde_json::json!(issuers));
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let findings = report["findings"].as_array().unwrap().iter().filter(|f| !f["issuer"].is_null());
+    findings
+        .map(|f| {
+            let place = issuers.iter().position(|issuer| f["issuer"] == *issuer).unwrap();
+            (place, text(&f["cause"]), text(&f["certainty"]))
+        })
+        .collect()
+}
+
+/// The CA refuses the name, whatever CAA says.
+fn refusing() -> Faults {
+    let refused = RefusedIdentifiers {
+        identifiers: vec![identifier(NAME)],
+        kind: ProblemType::RejectedIdentifier,
+        form: RefusalForm::Subproblems,
+    };
+    Faults { refused: Some(refused), ..Faults::default() }
+}
+
+fn forbidden(place: usize) -> (usize, String, String) {
+    (place, "caa-forbidden".to_owned(), "certain".to_owned())
+}
+
+#[test]
+fn one_that_caa_forbids_is_not_asked_and_another_is() {
+    let (bench, second, _server) = two_with_caa(&[(NAME, issue(CALLED[1]))]);
+    assert_eq!(of_caa(&bench, &second, 0), [forbidden(0)]);
+    let ran = bench.command(&["check"]).expect_code(0);
+    let first = name_of(&bench.ca.directory);
+    says(
+        &ran,
+        &[&format!("WOULD FAIL: at {first}: CAA of {NAME}"), "www.example.test. CAA 0 issue \"one.example\""],
+    );
+
+    let ran = bench.command(&["rehearse"]).expect_code(0);
+    says(&ran, &[&format!("an order would not be placed at {first}, which would have to refuse")]);
+
+    let ran = bench.command(&["renew", "--json"]).expect_code(0);
+    let events = events(&ran);
+    let warnings: Vec<_> = told(&events, "warning").iter().map(|text| text.as_str().unwrap()).collect();
+    let passed_over = format!("{first} is not asked, as it would have to refuse: {NAME}: CAA of {NAME}");
+    assert!(warnings.iter().any(|text| text.contains(&passed_over)), "{warnings:?}");
+    assert_eq!((bench.ca.seen().accounts, bench.ca.seen().orders), (0, 0));
+    let status = bench.status();
+    assert_eq!((&status["issuer"], &status["failures"]), (&name_of(&second.directory).into(), &0.into()));
+    says(&bench.command(&["renew"]).expect_code(0), &["nothing to do"]);
+    // The next one is ordered at the same, as a renewal.
+    bench.command(&["renew", "--force"]).expect_code(0);
+    assert_eq!((bench.ca.seen().orders, second.seen().orders_with_replaces), (0, 1));
+    // Whoever wants it gets the first.
+    bench.command(&["renew", "--force", "--skip-preflight"]).expect_code(0);
+    assert_eq!(bench.ca.seen().certificates, 1);
+
+    // When the other one fails, both are told of.
+    second.set(refusing());
+    let ran = bench.command(&["renew", "--force"]).expect_code(1);
+    let failed = format!("{}: cannot order a certificate", name_of(&second.directory));
+    says(&ran, &[&format!("{first}: not asked, as it would have to refuse"), &failed]);
+    assert_eq!(bench.ca.seen().orders, 1);
+}
+
+#[test]
+fn one_in_reserve_that_caa_forbids_is_no_matter_of_the_first() {
+    let (bench, second, _server) = two_with_caa(&[(NAME, issue(CALLED[0]))]);
+    assert_eq!(of_caa(&bench, &second, 0), [forbidden(1)]);
+    let ran = bench.command(&["renew"]).expect_code(0);
+    assert!(!ran.text().contains("CAA"), "{}", ran.text());
+    assert_eq!((bench.ca.seen().certificates, second.seen().orders), (1, 0));
+    // When the first is of no use, the other one is not asked all the same.
+    bench.ca.set(refusing());
+    let ran = bench.command(&["renew", "--force"]).expect_code(1);
+    says(&ran, &[&format!("{} is not asked, as it would have to refuse", name_of(&second.directory))]);
+    assert_eq!(second.seen().orders, 0);
+}
+
+#[test]
+fn where_caa_forbids_every_issuer_the_order_is_put_off() {
+    let (bench, second, _server) = two_with_caa(&[(NAME, issue("other.example"))]);
+    assert_eq!(of_caa(&bench, &second, 1), [forbidden(0), forbidden(1)]);
+    let ran = bench.command(&["renew"]).expect_code(1);
+    let [first, other] = [&bench.ca.directory, &second.directory].map(|directory| name_of(directory));
+    says(&ran, &["PUT OFF", &format!("{first} may not"), &format!("{other} may not")]);
+    assert_eq!((bench.ca.seen().orders, second.seen().orders), (0, 0));
+    // The first is asked when somebody wants it.
+    bench.command(&["renew", "--skip-preflight"]).expect_code(0);
+    assert_eq!((bench.ca.seen().orders, second.seen().orders), (1, 0));
+}
+
+#[test]
+fn a_name_that_caa_forbids_everywhere_is_left_out_and_the_others_go_where_they_may() {
+    const DEAD: &str = "dead.example.test";
+    let (mut bench, second, _server) =
+        two_with_caa(&[(NAME, issue(CALLED[1])), (DEAD, issue("other.example"))]);
+    bench.setup.certificates.clear();
+    bench.add(&[NAME, DEAD], "partial = \"always\"");
+    let ran = bench.command(&["renew"]).expect_code(1);
+    says(&ran, &["OBTAINED WITHOUT dead.example.test", "is not asked, as it would have to refuse"]);
+    assert_eq!((bench.ca.seen().orders, second.seen().certificates), (0, 1));
+    // Where nothing is left out, nothing is ordered.
+    bench.setup.certificates.clear();
+    bench.add(&[NAME, DEAD], "partial = \"never\"\nkey-type = \"ecdsa-p384\"");
+    says(&bench.command(&["renew", "--force"]).expect_code(1), &["PUT OFF"]);
+    assert_eq!((bench.ca.seen().orders, second.seen().orders), (0, 1));
+}
+
+#[test]
+fn caa_that_a_resolver_alone_has_heard_of_passes_nobody_over() {
+    let (bench, second, _server) = two_with_caa(&[(NAME, Told::IssueHearsay(CALLED[1].to_owned()))]);
+    let uncertain = (0, "caa-uncertain".to_owned(), "warning".to_owned());
+    assert_eq!(of_caa(&bench, &second, 0), [uncertain]);
+    let ran = bench.command(&["renew"]).expect_code(0);
+    says(&ran, &["warning: the preflight: ", "the zone's own servers were not heard"]);
+    assert_eq!((bench.ca.seen().certificates, second.seen().orders), (1, 0));
 }
