@@ -3,10 +3,19 @@
 //! The network-facing process runs no command itself. It asks the [`helper`], a process of the same
 //! binary that was started before it and holds no listener, and only by number and name: which service,
 //! which certificate, which version; for the command of `[notify]`, a bounded JSON document goes to its
-//! standard input. The helper reads the configuration itself.
+//! standard input. The helper reads the configuration itself; what it is told beyond numbers and names that
+//! the configuration has, it does not do.
+//!
+//! The helper finds out about the servers it knows ([`processes`]), decides ([`services`]), runs commands
+//! ([`command`]), writes copies ([`copy`]) and speaks to HAProxy ([`haproxy`]).
 
 mod command;
+mod copy;
+mod haproxy;
 pub mod helper;
+mod processes;
+mod services;
+mod trust;
 mod wire;
 
 mod client;
