@@ -25,6 +25,7 @@ use crate::admin::AdminError;
 use crate::admin::client::ClientError;
 use crate::config::{Config, ConfigError, Flags, environment as config_environment};
 use crate::daemon::{CheckError, DaemonError, OnceError};
+use crate::deploy::helper::ListenError;
 use crate::renewal::UnknownNames;
 use crate::store::StoreError;
 
@@ -52,7 +53,7 @@ struct Arguments {
 const EXIT_CODES: &str = "Exit codes: 0 all well; 1 something that was asked for failed; 2 usage; 75 try again later; 78 configuration.";
 
 /// The first argument of the process that wicketgate starts as its helper; the rest are its master's.
-const HELPER: &str = "helper";
+const HELPER: &str = "helper-of";
 
 #[derive(Subcommand, Debug)]
 enum Command {
@@ -72,6 +73,9 @@ enum Command {
     Status(status::StatusArguments),
     /// Have the running daemon read its configuration again; a wrong one changes nothing
     Reload,
+    /// Run commands and write files for a daemon that may not: on the socket of [helper], or one from systemd.
+    /// Without that table the daemon starts a helper by itself
+    Helper,
     /// Try the ways of [notify] to tell a person
     Notify(notify::NotifyArguments),
     /// Check the configuration, or print an example of one
@@ -151,7 +155,7 @@ macro_rules! fails_with {
         })+
     };
 }
-fails_with!(FAILED, ClientError, AdminError, CheckError, UnknownNames, std::io::Error);
+fails_with!(FAILED, ClientError, AdminError, CheckError, ListenError, UnknownNames, std::io::Error);
 
 /// Runs the program.
 pub fn main() -> ExitCode {
@@ -190,6 +194,7 @@ fn dispatch(arguments: &Arguments) -> Result<u8, Failure> {
         Command::Check(check) => check::run(arguments, check),
         Command::Status(status) => status::run(arguments, status),
         Command::Reload => reload::run(arguments),
+        Command::Helper => run::helper_unit(arguments),
         Command::Notify(notify) => notify::run(arguments, notify),
         Command::Config(command) => config::run(arguments, command),
         Command::Challenge(command) => challenge::run(arguments, command),

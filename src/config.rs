@@ -53,6 +53,8 @@ pub struct Config {
     pub certificates: Vec<CertificateRequest>,
     /// Servers that take certificates, by name; those that certificates refer to exist.
     pub deploy: BTreeMap<String, DeployTarget>,
+    /// The helper, where a unit of its own runs it.
+    pub helper: Option<HelperUnit>,
     /// Whom to tell.
     pub notify: Notify,
     /// The local socket.
@@ -439,6 +441,13 @@ impl Copies {
         ];
         all.into_iter().filter_map(|(name, path)| Some((name, path.as_ref()?)))
     }
+}
+
+/// `[helper]`: a helper that is not started by the main process.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HelperUnit {
+    /// Where it listens.
+    pub socket: PathBuf,
 }
 
 /// `[admin]`

@@ -112,7 +112,7 @@ async fn control(
     }
     let helper = Helper::new(helper_arguments);
     if !config.deploy.is_empty() {
-        helper.start().await?;
+        helper.start(&config).await?;
     }
     notices.start_helper().await?;
     // After the helper, whose commands shall find the limit that they are used to.

@@ -39,5 +39,6 @@ pub mod config;
 pub mod certificate;
 pub mod challenge;
 pub mod clock;
+pub mod folder;
 pub mod hostname;
 pub mod words;

@@ -19,7 +19,6 @@
 //! ```
 
 mod aside;
-mod folder;
 mod ledger;
 mod lineage;
 pub mod outbox;
@@ -32,7 +31,6 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
-use folder::{Access, Folder, Owner};
 pub use ledger::{BucketKey, BucketKind, BucketRow, LedgerFile, PendingRow, Span, WaitRow};
 pub use lineage::{
     Attempts, Deployed, Failing, LineageState, Postponed, RenewalInformation, SuggestedWindow,
@@ -41,6 +39,7 @@ use outbox::Outbox;
 pub use permanence::Permanence;
 
 use crate::certificate::Certificate;
+use crate::folder::{Access, Folder, FolderError, Owner};
 
 /// Versions of a certificate that are kept for rolling back, the current one included.
 const KEPT_VERSIONS: usize = 5;
@@ -127,6 +126,12 @@ pub enum StoreError {
     },
 }
 
+impl From<FolderError> for StoreError {
+    fn from(FolderError { action, path, source }: FolderError) -> Self {
+        Self::Io { action, path, source }
+    }
+}
+
 fn remedy(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -139,12 +144,12 @@ fn remedy(source: &io::Error) -> &'static str {
 }
 
 /// A file that holds what no program writes is damaged; one that the system does not hand out is not.
-fn damaged_if_unreadable(error: StoreError, remedy: &'static str) -> StoreError {
+fn damaged_if_unreadable(error: FolderError, remedy: &'static str) -> StoreError {
     match error {
-        StoreError::Io { path, source, .. } if source.kind() == io::ErrorKind::InvalidData => {
+        FolderError { path, source, .. } if source.kind() == io::ErrorKind::InvalidData => {
             StoreError::Damaged { path, reason: source.to_string(), remedy }
         }
-        other => other,
+        other => other.into(),
     }
 }
 
@@ -205,7 +210,7 @@ impl Store {
                 let pid = text.trim().parse::<u32>().map_or_else(|_| "unknown".to_owned(), |p| p.to_string());
                 return Err(StoreError::Locked { path: self.path.clone(), pid });
             }
-            Err(e) => return Err(self.root.failed("lock", "lock", e.into())),
+            Err(e) => return Err(self.root.failed("lock", "lock", e.into()).into()),
         }
         let pid = format!("{}\n", std::process::id());
         file.set_len(0)
@@ -231,7 +236,7 @@ impl Store {
     pub fn account(&self, issuer: &str) -> Result<Option<String>, StoreError> {
         let Some(folder) = self.root.existing("accounts")? else { return Ok(None) };
         let Some(folder) = folder.existing(issuer)? else { return Ok(None) };
-        folder.read("account.json", MAX_FILE)
+        Ok(folder.read("account.json", MAX_FILE)?)
     }
 
     /// Keeps an account, mode 0600.
@@ -240,7 +245,7 @@ impl Store {
     /// It could not be written.
     pub fn save_account(&self, issuer: &str, json: &str) -> Result<(), StoreError> {
         let private = self.root.private();
-        private.subfolder("accounts")?.subfolder(issuer)?.replace("account.json", json.as_bytes())
+        Ok(private.subfolder("accounts")?.subfolder(issuer)?.replace("account.json", json.as_bytes())?)
     }
 
     /// The roots of the embedded CA that were written before, as PEM.
@@ -249,7 +254,7 @@ impl Store {
     /// The file is there and cannot be read.
     pub fn embedded_roots(&self) -> Result<Option<String>, StoreError> {
         match self.root.existing("embedded-ca")? {
-            Some(folder) => folder.read("root.pem", MAX_FILE),
+            Some(folder) => Ok(folder.read("root.pem", MAX_FILE)?),
             None => Ok(None),
         }
     }
@@ -285,7 +290,7 @@ impl Store {
     /// It could not be written.
     pub fn save_lineage_state(&self, name: &str, state: &LineageState) -> Result<(), StoreError> {
         let text = serde_json::to_string_pretty(state).expect("plain values always have a JSON form");
-        self.lineage(name)?.replace("state.json", text.as_bytes())
+        Ok(self.lineage(name)?.replace("state.json", text.as_bytes())?)
     }
 
     /// The notices on their way; an empty outbox where there is none.
@@ -307,7 +312,7 @@ impl Store {
     /// It could not be written.
     pub fn save_outbox(&self, outbox: &Outbox) -> Result<(), StoreError> {
         let text = serde_json::to_string(outbox).expect("plain values always have a JSON form");
-        self.root.replace("outbox.json", text.as_bytes())
+        Ok(self.root.replace("outbox.json", text.as_bytes())?)
     }
 
     /// The version that is live, with its number.
@@ -359,7 +364,7 @@ impl Store {
 
     fn existing_versions(&self, name: &str) -> Result<Option<Folder>, StoreError> {
         match self.existing_lineage(name)? {
-            Some(lineage) => lineage.existing("versions"),
+            Some(lineage) => Ok(lineage.existing("versions")?),
             None => Ok(None),
         }
     }
@@ -376,8 +381,8 @@ impl Store {
         versions.remove_tree(&draft)?;
         let written = self
             .write_version(&versions, &draft, certificate)
-            .and_then(|()| versions.rename(&draft, &folder_name))
-            .and_then(|()| versions.sync())
+            .and_then(|()| Ok(versions.rename(&draft, &folder_name)?))
+            .and_then(|()| Ok(versions.sync()?))
             .and_then(|()| self.make_live(name, version));
         if let Err(e) = written {
             // Whatever cannot be tidied now is tidied before the next draft.
@@ -412,7 +417,7 @@ impl Store {
     /// The link cannot be replaced.
     pub fn make_live(&self, name: &str, version: Version) -> Result<(), StoreError> {
         let target = format!("../lineages/{name}/versions/{}", version_name(version));
-        self.root.subfolder("live")?.replace_link(name, &target)
+        Ok(self.root.subfolder("live")?.replace_link(name, &target)?)
     }
 
     fn write_version(&self, versions: &Folder, draft: &str, c: &Certificate) -> Result<(), StoreError> {
@@ -425,16 +430,16 @@ impl Store {
             ("privkey.pem", c.key_pem().as_bytes()),
             ("combined.pem", combined.as_bytes()),
         ])?;
-        folder.sync()
+        Ok(folder.sync()?)
     }
 
     fn lineage(&self, name: &str) -> Result<Folder, StoreError> {
-        self.root.subfolder("lineages")?.subfolder(name)
+        Ok(self.root.subfolder("lineages")?.subfolder(name)?)
     }
 
     fn existing_lineage(&self, name: &str) -> Result<Option<Folder>, StoreError> {
         match self.root.existing("lineages")? {
-            Some(lineages) => lineages.existing(name),
+            Some(lineages) => Ok(lineages.existing(name)?),
             None => Ok(None),
         }
     }

@@ -1,4 +1,4 @@
-//! `run`: the daemon; and the helper that it starts.
+//! `run`: the daemon; and its helper, that it starts or that is a unit of its own.
 
 use std::ffi::OsString;
 use std::rc::Rc;
@@ -25,5 +25,15 @@ pub(super) fn helper(arguments: impl Iterator<Item = OsString>) -> Result<u8, Fa
     let given = std::iter::once(OsString::from("wicketgate")).chain(arguments);
     let masters = Arguments::try_parse_from(given).map_err(|e| Failure::new(USAGE, e))?;
     runtime()?.block_on(helper::serve(|| masters.load()))?;
+    Ok(0)
+}
+
+/// The helper as a unit of its own.
+pub(super) fn helper_unit(arguments: &Arguments) -> Result<u8, Failure> {
+    let config = arguments.load()?;
+    log::start(arguments, "info")?;
+    let again = Arguments::parse();
+    let listening = helper::listen(&config, move || again.load());
+    tokio::task::LocalSet::new().block_on(&runtime()?, listening)?;
     Ok(0)
 }

@@ -1,11 +1,11 @@
-//! `[acme]` and `[admin]`, checked.
+//! `[acme]`, `[admin]` and `[helper]`, checked.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::problem::seen;
 use super::section::Section;
-use super::{Acme, Admin, Config, Issuer};
+use super::{Acme, Admin, Config, HelperUnit, Issuer};
 use crate::hostname::Hostname;
 
 mod eab;
@@ -110,6 +110,24 @@ pub(super) fn admin(root: &Section<'_>) -> Admin {
         entry.refuse(&message);
     }
     Admin { socket }
+}
+
+pub(super) fn helper(root: &Section<'_>) -> Option<HelperUnit> {
+    let section = root.table("helper");
+    if !section.is_present() {
+        return None;
+    }
+    let Some(entry) = section.entry("socket") else {
+        section.refuse_missing("socket", "missing; write where `wicketgate helper` listens, as in \"/run/wicketgate-helper/socket\", or remove the table");
+        return None;
+    };
+    let socket = section.path("socket")?;
+    if let Err(message) = check_socket_path(&socket) {
+        entry.refuse(&message);
+    } else if socket == admin(root).socket {
+        entry.refuse("the admin socket is there; give each a path of its own");
+    }
+    Some(HelperUnit { socket })
 }
 
 pub(super) fn check_socket_path(path: &Path) -> Result<(), String> {

@@ -123,6 +123,8 @@ pub(super) const KEYS: &[Key] = &[
     key("deploy.*.environment", Kind::Named),
     key("deploy.*.environment.*", Kind::Text),
     key("deploy.*.timeout", Kind::Duration),
+    key("helper", Kind::Table),
+    key("helper.socket", Kind::Text),
     key("notify", Kind::Table),
     key("notify.expiring-below", Kind::Text),
     key("notify.quiet", Kind::Duration),

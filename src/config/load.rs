@@ -94,6 +94,7 @@ fn build(root: &Section<'_>) -> (Config, bool) {
         front,
         certificates,
         deploy,
+        helper: acme::helper(root),
         notify: notify::notify(root),
         admin: acme::admin(root),
         digest: String::new(),

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -24,6 +25,17 @@ pub enum DeployError {
     /// The helper could not be started or is gone.
     #[error("the helper process cannot be used: {0}; a new one is started for the next try")]
     Helper(#[from] io::Error),
+    /// Nobody listens where the helper has a unit of its own.
+    #[error(
+        "the helper cannot be reached at {}: {source}: is `wicketgate helper` running there (wicketgate-helper.service), and may this user connect", socket.display()
+    )]
+    Unreachable {
+        /// Its socket.
+        socket: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// The command failed, in its own words.
     #[error("{0}")]
     Command(String),
@@ -32,7 +44,8 @@ pub enum DeployError {
     Unknown(String),
 }
 
-/// The helper process. It runs the commands that the configuration names, one at a time.
+/// The helper: a process of our own, or one that a unit of its own runs. It does what the configuration names,
+/// one thing at a time.
 #[derive(Debug)]
 pub struct Helper {
     arguments: Vec<OsString>,
@@ -41,28 +54,48 @@ pub struct Helper {
 
 #[derive(Debug)]
 struct Running {
-    child: Child,
+    /// Our own process, or the socket of another unit's.
+    whose: Whose,
     read: BufReader<OwnedReadHalf>,
     write: OwnedWriteHalf,
 }
 
+#[derive(Debug)]
+enum Whose {
+    Ours(Child),
+    Theirs(PathBuf),
+}
+
 impl Helper {
-    /// A helper that is this binary with `arguments`.
+    /// A helper that is this binary with `arguments`, unless the configuration names the socket of another.
     pub fn new(arguments: Vec<OsString>) -> Self {
         Self { arguments, running: Mutex::new(None) }
     }
 
-    /// Starts it ahead of the first use, while this process still has all its rights. To be called
-    /// inside a runtime.
+    /// Starts it ahead of the first use, while this process still has all its rights, unless it is another
+    /// unit's. To be called inside a runtime.
     ///
     /// # Errors
     /// The process cannot be started.
-    pub async fn start(&self) -> Result<(), DeployError> {
+    pub async fn start(&self, config: &Config) -> Result<(), DeployError> {
         let mut running = self.running.lock().await;
-        if running.is_none() {
+        if running.is_none() && config.helper.is_none() {
             *running = Some(self.spawn()?);
         }
         Ok(())
+    }
+
+    /// The helper that this configuration wants.
+    async fn reach(&self, config: &Config) -> Result<Running, DeployError> {
+        let Some(helper) = &config.helper else { return Ok(self.spawn()?) };
+        let socket = helper.socket.clone();
+        match UnixStream::connect(&socket).await {
+            Ok(stream) => {
+                let (read, write) = stream.into_split();
+                Ok(Running { whose: Whose::Theirs(socket), read: BufReader::new(read), write })
+            }
+            Err(source) => Err(DeployError::Unreachable { socket, source }),
+        }
     }
 
     fn spawn(&self) -> io::Result<Running> {
@@ -75,7 +108,7 @@ impl Helper {
             .process_group(0)
             .spawn()?;
         let (read, write) = UnixStream::from_std(ours)?.into_split();
-        Ok(Running { child, read: BufReader::new(read), write })
+        Ok(Running { whose: Whose::Ours(child), read: BufReader::new(read), write })
     }
 
     /// Has the server's configuration tested; `false` where there is no test.
@@ -106,10 +139,11 @@ impl Helper {
     /// # Errors
     /// [`DeployError`]: it could not be looked for.
     pub async fn is_running(&self, config: &Config, service: &str) -> Result<Option<bool>, DeployError> {
-        match self.serve(config, service, 1, |service| Action::Running { service }).await {
-            Ok(known) => Ok(known.then_some(true)),
-            Err(DeployError::Command(_)) => Ok(Some(false)),
-            Err(e) => Err(e),
+        match self.answer(config, service, 1, |service| Action::Running { service }).await? {
+            Answer::Done => Ok(Some(true)),
+            Answer::Stopped => Ok(Some(false)),
+            Answer::Nothing => Ok(None),
+            Answer::Failed(reason) => Err(DeployError::Command(reason)),
         }
     }
 
@@ -138,7 +172,8 @@ impl Helper {
             .map(drop)
     }
 
-    /// Has something done for a service that may take `times` the time of a command.
+    /// Has something done for a service that may take `times` the time of a command; `false`: there was
+    /// nothing to do.
     async fn serve(
         &self,
         config: &Config,
@@ -146,6 +181,16 @@ impl Helper {
         times: usize,
         action: impl FnOnce(usize) -> Action,
     ) -> Result<bool, DeployError> {
+        done(self.answer(config, service, times, action).await?)
+    }
+
+    async fn answer(
+        &self,
+        config: &Config,
+        service: &str,
+        times: usize,
+        action: impl FnOnce(usize) -> Action,
+    ) -> Result<Answer, DeployError> {
         let found = config.deploy.iter().enumerate().find(|(_, (name, _))| *name == service);
         let (place, (_, target)) = found.ok_or_else(|| DeployError::Unknown(service.to_owned()))?;
         let times = if target.each { u32::try_from(times).unwrap_or(u32::MAX).max(1) } else { 1 };
@@ -159,23 +204,23 @@ impl Helper {
     /// [`DeployError`]: the sentence is meant for the administrator.
     pub async fn notify(&self, config: &Config, document: &serde_json::Value) -> Result<(), DeployError> {
         let action = Action::Notify { document: document.clone() };
-        self.perform(config, action, NOTIFY_LIMIT + SLACK).await.map(drop)
+        done(self.perform(config, action, NOTIFY_LIMIT + SLACK).await?).map(drop)
     }
 
-    /// `false`: there was nothing to do.
-    async fn perform(&self, config: &Config, action: Action, limit: Duration) -> Result<bool, DeployError> {
+    async fn perform(&self, config: &Config, action: Action, limit: Duration) -> Result<Answer, DeployError> {
         let request = Request { digest: config.digest.clone(), action };
         let mut slot = self.running.lock().await;
-        // One that was there before may have died since: a new one is asked then.
-        if let Some(running) = slot.take()
-            && let Some(answer) = ask(running, &request, limit, &mut slot).await?
-        {
-            return answer;
+        // One that was there before may have died since, or the configuration wants another: a new one is
+        // asked then.
+        if let Some(running) = slot.take() {
+            if !running.is_wanted(config) {
+                running.end().await;
+            } else if let Some(answer) = ask(running, &request, limit, &mut slot).await? {
+                return Ok(answer);
+            }
         }
-        match ask(self.spawn()?, &request, limit, &mut slot).await? {
-            Some(answer) => answer,
-            None => Err(io::Error::other("it ended by itself").into()),
-        }
+        let answer = ask(self.reach(config).await?, &request, limit, &mut slot).await?;
+        answer.ok_or_else(|| io::Error::other("it ended by itself").into())
     }
 
     /// Closes the helper's socket and waits until it has ended.
@@ -187,11 +232,30 @@ impl Helper {
 }
 
 impl Running {
+    fn is_wanted(&self, config: &Config) -> bool {
+        match (&self.whose, &config.helper) {
+            (Whose::Ours(_), None) => true,
+            (Whose::Theirs(socket), Some(helper)) => *socket == helper.socket,
+            _ => false,
+        }
+    }
+
     async fn end(self) {
-        let Self { mut child, read, write } = self;
+        let Self { whose, read, write } = self;
         drop((read, write));
-        // It ends by itself once its socket is closed; its status says nothing.
-        let _ = tokio::task::spawn_blocking(move || child.wait()).await;
+        if let Whose::Ours(mut child) = whose {
+            // It ends by itself once its socket is closed; its status says nothing.
+            let _ = tokio::task::spawn_blocking(move || child.wait()).await;
+        }
+    }
+}
+
+/// Whether there was something to do.
+fn done(answer: Answer) -> Result<bool, DeployError> {
+    match answer {
+        Answer::Done => Ok(true),
+        Answer::Nothing | Answer::Stopped => Ok(false),
+        Answer::Failed(reason) => Err(DeployError::Command(reason)),
     }
 }
 
@@ -201,29 +265,31 @@ async fn ask(
     request: &Request,
     limit: Duration,
     slot: &mut Option<Running>,
-) -> Result<Option<Result<bool, DeployError>>, DeployError> {
+) -> Result<Option<Answer>, DeployError> {
     let conversation = async {
-        wire::send(&mut running.write, request).await?;
-        wire::receive(&mut running.read).await
+        // One that refuses us says why and closes, perhaps before it is asked.
+        let sent = wire::send(&mut running.write, request).await;
+        match wire::receive(&mut running.read).await {
+            Ok(Some(answer)) => Ok(Some(answer)),
+            other => sent.and(other),
+        }
     };
     match tokio::time::timeout(limit, conversation).await {
         Ok(Ok(Some(answer))) => {
             *slot = Some(running);
-            Ok(Some(match answer {
-                Answer::Done => Ok(true),
-                Answer::Nothing => Ok(false),
-                Answer::Failed(reason) => Err(DeployError::Command(reason)),
-            }))
+            Ok(Some(answer))
         }
         Ok(Ok(None) | Err(_)) => {
             running.end().await;
             Ok(None)
         }
         Err(_) => {
-            // Whatever holds it up, the next one is a new one; it cannot refuse to end.
-            let _ = running.child.kill();
+            // Whatever holds it up, the next one is a new one; ours cannot refuse to end.
+            if let Whose::Ours(child) = &mut running.whose {
+                let _ = child.kill();
+            }
             running.end().await;
-            let reason = format!("it did not answer within {} s and was ended", limit.as_secs());
+            let reason = format!("it did not answer within {} s and was left", limit.as_secs());
             Err(io::Error::new(io::ErrorKind::TimedOut, reason).into())
         }
     }

@@ -1,8 +1,10 @@
 //! A configured command, run as certbot runs its hooks: arguments as they stand, no shell, a clean
 //! environment, a time limit for the whole process group, output captured and capped.
 
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -10,10 +12,11 @@ use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStdin, Command};
 
+use super::trust;
 use crate::words::printable;
 
 /// Where bare program names are looked up.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Output kept of each stream, bytes.
 const KEPT: usize = 4096;
 /// Output told, characters.
@@ -24,9 +27,17 @@ pub(super) const NOTIFY_LIMIT: Duration = Duration::from_secs(60);
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// A command's surroundings, besides the clean environment.
+#[derive(Debug)]
 pub(super) enum Surroundings<'a> {
+    /// For a server alone.
+    Server {
+        /// What `environment` adds.
+        environment: &'a BTreeMap<String, String>,
+    },
     /// For a certificate, as certbot tells its hooks of it.
     Certificate {
+        /// What `environment` adds.
+        environment: &'a BTreeMap<String, String>,
         /// RENEWED_LINEAGE: the folder with the certificate's files.
         lineage: &'a Path,
         /// RENEWED_DOMAINS: its names, separated by spaces.
@@ -36,43 +47,93 @@ pub(super) enum Surroundings<'a> {
     Notice(&'a str),
 }
 
-/// Runs a command to its end.
+impl Surroundings<'_> {
+    /// Everything that the command finds in its environment.
+    fn variables(&self) -> BTreeMap<String, String> {
+        let mut variables = BTreeMap::from([
+            ("PATH".to_owned(), PATH.to_owned()),
+            ("LC_ALL".to_owned(), "C".to_owned()),
+            ("HOME".to_owned(), home()),
+        ]);
+        if let Self::Server { environment } | Self::Certificate { environment, .. } = self {
+            variables.extend((*environment).clone());
+        }
+        if let Self::Certificate { lineage, domains, .. } = self {
+            variables.insert("RENEWED_LINEAGE".to_owned(), lineage.display().to_string());
+            variables.insert("RENEWED_DOMAINS".to_owned(), (*domains).to_owned());
+        }
+        variables
+    }
+}
+
+/// The home of the user that this process runs as, which is certbot's for its hooks.
+fn home() -> String {
+    let us = nix::unistd::User::from_uid(nix::unistd::geteuid());
+    let home = us.ok().flatten().and_then(|user| user.dir.to_str().map(str::to_owned));
+    home.filter(|home| home.starts_with('/')).unwrap_or_else(|| "/".to_owned())
+}
+
+/// The path of a bare name's program, if it is installed.
+pub(super) fn installed(name: &str) -> Option<PathBuf> {
+    let candidates = PATH.split(':').map(|folder| Path::new(folder).join(name));
+    candidates.into_iter().find(|path| {
+        path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    })
+}
+
+/// The program to run for a configured word, if nobody else could have put something else in its place.
+fn program(word: &str) -> Result<PathBuf, String> {
+    let path = if word.contains('/') {
+        PathBuf::from(word)
+    } else {
+        installed(word).ok_or_else(|| {
+            format!("there is no program `{word}` in {PATH}: install it, or write its absolute path")
+        })?
+    };
+    if !path.exists() {
+        return Err(format!("there is no {}: is it installed", path.display()));
+    }
+    trust::settled(&path, rustix::process::geteuid().as_raw())?;
+    // Not where its links lead: some programs go by the name they are called.
+    Ok(path)
+}
+
+/// Runs a command to its end, and tells the last of what it wrote to its standard output.
 ///
 /// # Errors
-/// A sentence: it cannot be started, ended with another status than 0, or took too long.
+/// A sentence: it is not to be run, cannot be started, ended with another status than 0, or took too long.
 pub(super) async fn run(
     arguments: &[String],
     surroundings: &Surroundings<'_>,
     limit: Duration,
-) -> Result<(), String> {
-    let [program, rest @ ..] = arguments else { return Err("the command is empty".to_owned()) };
+) -> Result<String, String> {
+    let [word, rest @ ..] = arguments else { return Err("the command is empty".to_owned()) };
     let shown = match surroundings {
-        Surroundings::Certificate { .. } => arguments.join(" "),
-        Surroundings::Notice(_) => program.clone(),
+        Surroundings::Notice(_) => word.clone(),
+        _ => printable(&arguments.join(" "), SHOWN),
     };
-    let mut command = std::process::Command::new(program);
+    let program = program(word).map_err(|reason| format!("`{shown}` is not run: {reason}"))?;
+    let mut command = std::process::Command::new(&program);
     command
         .args(rest)
         .env_clear()
-        .env("PATH", PATH)
-        .env("LC_ALL", "C")
-        .env("HOME", "/")
+        .envs(surroundings.variables())
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
-    match surroundings {
-        Surroundings::Certificate { lineage, domains } => {
-            command.env("RENEWED_LINEAGE", lineage).env("RENEWED_DOMAINS", domains);
-        }
-        Surroundings::Notice(_) => {
-            command.stdin(Stdio::piped());
-        }
+    if let Surroundings::Notice(_) = surroundings {
+        command.stdin(Stdio::piped());
     }
-    let mut child = Command::from(command)
-        .spawn()
-        .map_err(|e| format!("cannot run `{shown}`: {e}: is {program} installed"))?;
+    let mut child = Command::from(command).spawn().map_err(|e| {
+        let remedy = match e.kind() {
+            std::io::ErrorKind::PermissionDenied => "is it executable",
+            std::io::ErrorKind::NotFound => "is the interpreter in its first line installed",
+            _ => "can it be run by hand",
+        };
+        format!("cannot run `{shown}`: {e}: {remedy}")
+    })?;
     let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -89,25 +150,54 @@ pub(super) async fn run(
             _ = &mut reading => child.wait().await,
         }
     });
-    let status = match ended.await {
-        Ok(Ok(status)) => status,
+    let (ended, words) = match ended.await {
+        Ok(Ok(status)) if status.success() => return Ok(String::from_utf8_lossy(&out).into_owned()),
+        Ok(Ok(status)) => (format!("`{shown}` failed ({status})"), said(&err, &out)),
         Ok(Err(e)) => return Err(format!("lost track of `{shown}`: {e}")),
         Err(_) => {
             if let Some(group) = group {
                 // The group may have ended in this very moment, which is just as well.
                 let _ = rustix::process::kill_process_group(group, Signal::KILL);
             }
-            return Err(format!("`{shown}` did not end within {} s and was stopped", limit.as_secs()));
+            let ended = format!("`{shown}` did not end within {} s and was stopped", limit.as_secs());
+            match said(&err, &out) {
+                None => return Err(ended),
+                words => (ended, words),
+            }
         }
     };
-    if status.success() {
-        return Ok(());
+    Err(format!("{ended}, saying: {}", words.as_deref().unwrap_or("nothing")))
+}
+
+/// What a command said, fit for a sentence: its errors, or else its output.
+fn said(err: &[u8], out: &[u8]) -> Option<String> {
+    let mut texts =
+        [err, out].into_iter().map(|bytes| printable(&without_keys(&String::from_utf8_lossy(bytes)), SHOWN));
+    texts.find(|text| !text.is_empty())
+}
+
+/// A text without the private keys that a careless script may have printed.
+fn without_keys(text: &str) -> String {
+    const BEGIN: &str = "-----BEGIN ";
+    const END: &str = "PRIVATE KEY-----";
+    let mut kept = String::new();
+    let mut is_key = false;
+    for line in text.lines() {
+        let is_border = line.contains(END);
+        if is_border && !line.contains(BEGIN) && !is_key {
+            // The beginning was dropped with the rest of what came first.
+            kept.clear();
+        }
+        if !is_border && !is_key {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+        if is_border {
+            is_key = line.contains(BEGIN);
+            kept.push_str(if is_key { "(a private key)\n" } else { "" });
+        }
     }
-    let said = [err, out]
-        .map(|t| printable(&String::from_utf8_lossy(&t), SHOWN))
-        .into_iter()
-        .find(|t| !t.is_empty());
-    Err(format!("`{shown}` failed ({status}), saying: {}", said.as_deref().unwrap_or("nothing")))
+    kept
 }
 
 /// Gives a command what it is to read. One that does not care to read it all may have ended before.
@@ -135,15 +225,16 @@ mod tests {
     async fn sh(script: &str, limit: Duration) -> Result<(), String> {
         let arguments = ["sh", "-c", script].map(str::to_owned);
         let surroundings = Surroundings::Certificate {
+            environment: &BTreeMap::from([("KRB5_KTNAME".to_owned(), "a b".to_owned())]),
             lineage: Path::new("/state/live/a.example"),
             domains: "a.example b.example",
         };
-        run(&arguments, &surroundings, limit).await
+        run(&arguments, &surroundings, limit).await.map(drop)
     }
 
     async fn notified(script: &str, document: &str) -> Result<(), String> {
         let arguments = ["sh", "-c", script, "s3cret"].map(str::to_owned);
-        run(&arguments, &Surroundings::Notice(document), LONG).await
+        run(&arguments, &Surroundings::Notice(document), LONG).await.map(drop)
     }
 
     const LONG: Duration = Duration::from_secs(20);
@@ -154,12 +245,53 @@ mod tests {
         let told = sh("echo out; echo went wrong >&2; exit 3", LONG).await.unwrap_err();
         assert!(told.ends_with("failed (exit status: 3), saying: went wrong"), "{told}");
         let told = run(&["/no/such".to_owned()], &Surroundings::Notice(""), LONG).await.unwrap_err();
-        assert!(told.contains("is /no/such installed"), "{told}");
+        assert_eq!(told, "`/no/such` is not run: there is no /no/such: is it installed");
+        let told = run(&["no-such".to_owned()], &Surroundings::Notice(""), LONG).await.unwrap_err();
+        assert!(told.contains("there is no program `no-such` in /usr/local/sbin:"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn what_others_may_change_is_not_run() {
+        use std::os::unix::fs::PermissionsExt;
+        let holder = tempfile::tempdir().unwrap();
+        let script = holder.path().join("hook");
+        std::fs::write(&script, "#!/bin/sh\nexit 0\n").unwrap();
+        let set = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let arguments = [script.to_str().unwrap().to_owned()];
+        let surroundings = Surroundings::Server { environment: &BTreeMap::new() };
+        set(&script, 0o700);
+        assert_eq!(run(&arguments, &surroundings, LONG).await.as_deref(), Ok(""));
+        set(&script, 0o770);
+        let told = run(&arguments, &surroundings, LONG).await.unwrap_err();
+        assert!(told.contains("its group could change it: run `chmod g-w "), "{told}");
+        set(&script, 0o700);
+        set(holder.path(), 0o757);
+        let told = run(&arguments, &surroundings, LONG).await.unwrap_err();
+        assert!(told.contains("anybody could change it: run `chmod o-w "), "{told}");
+        set(holder.path(), 0o700);
+        set(&script, 0o600);
+        let told = run(&arguments, &surroundings, LONG).await.unwrap_err();
+        assert!(told.ends_with("is it executable"), "{told}");
+    }
+
+    #[test]
+    fn private_keys_are_not_told() {
+        let key = "-----BEGIN PRIVATE KEY-----\nMIGH\n-----END PRIVATE KEY-----\n";
+        for (text, told) in [
+            (format!("before\n{key}after"), "before\n(a private key)\nafter\n"),
+            (format!("GH\nAb\n-----END EC PRIVATE KEY-----\nx\n{key}"), "x\n(a private key)\n"),
+            ("-----BEGIN RSA PRIVATE KEY-----\nMIGH\n".to_owned(), "(a private key)\n"),
+            ("plain\n".to_owned(), "plain\n"),
+        ] {
+            assert_eq!(without_keys(&text), told);
+        }
     }
 
     #[tokio::test]
     async fn the_environment_is_certbots_and_nothing_else() {
-        let script = r#"test "$RENEWED_LINEAGE" = /state/live/a.example && test "$RENEWED_DOMAINS" = "a.example b.example" && test "$(env | cut -d= -f1 | sort | grep -v -e ^_ -e PWD -e SHLVL | tr '\n' ' ')" = "HOME LC_ALL PATH RENEWED_DOMAINS RENEWED_LINEAGE " || { env >&2; exit 1; }"#;
+        let script = r#"test "$RENEWED_LINEAGE" = /state/live/a.example && test "$RENEWED_DOMAINS" = "a.example b.example" && test "$KRB5_KTNAME" = "a b" && test -d "$HOME" && test "$(env | cut -d= -f1 | sort | grep -v -e ^_ -e PWD -e SHLVL | tr '\n' ' ')" = "HOME KRB5_KTNAME LC_ALL PATH RENEWED_DOMAINS RENEWED_LINEAGE " || { env >&2; exit 1; }"#;
         assert_eq!(sh(script, LONG).await, Ok(()));
     }
 

@@ -49,7 +49,8 @@ impl Notifier {
     /// # Errors
     /// It cannot be started.
     pub async fn start_helper(&self) -> Result<(), DeployError> {
-        if self.config().notify.command.is_some() { self.helper.start().await } else { Ok(()) }
+        let config = self.config();
+        if config.notify.command.is_some() { self.helper.start(&config).await } else { Ok(()) }
     }
 
     /// Takes a new configuration: what waits for a way that is gone is dropped.

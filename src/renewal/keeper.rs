@@ -382,7 +382,8 @@ impl Keeper {
     /// # Errors
     /// It cannot be started.
     pub async fn start_helper(&self) -> Result<(), crate::deploy::DeployError> {
-        if self.config().deploy.is_empty() { Ok(()) } else { self.helper.start().await }
+        let config = self.config();
+        if config.deploy.is_empty() { Ok(()) } else { self.helper.start(&config).await }
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::folder::Folder;
 use super::{Store, StoreError};
+use crate::folder::Folder;
 
 /// Damaged files of one name that are kept, the newest ones.
 const KEPT: usize = 5;

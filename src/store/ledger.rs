@@ -178,6 +178,6 @@ impl Store {
     /// It could not be written; the one before it still stands.
     pub fn save_ledger(&self, ledger: &LedgerFile) -> Result<(), StoreError> {
         let text = serde_json::to_string(ledger).expect("plain values always have a JSON form");
-        self.root.replace(FILE, text.as_bytes())
+        Ok(self.root.replace(FILE, text.as_bytes())?)
     }
 }

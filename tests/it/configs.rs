@@ -133,6 +133,8 @@ fn servers() {
     let mail = &config.deploy["mail"];
     assert_eq!((mail.service, mail.each), (None, true));
     assert_eq!(mail.environment["PATH"], "/opt/bin:/usr/bin");
+    let helper = config.helper.as_ref().map(|helper| helper.socket.as_path());
+    assert_eq!(helper, Some(Path::new("/run/wicketgate-helper/socket")));
 }
 
 #[test]
@@ -345,7 +347,7 @@ fn the_example_loads_as_it_stands_and_says_the_defaults() {
         "name",
         "key-type",
         "partial",
-        "socket",
+        "socket = \"/run/wicketgate/admin.sock\"",
     ] {
         let line = format!("\n#{default}");
         assert_eq!(Config::EXAMPLE.matches(&line).count(), 1, "{default}");

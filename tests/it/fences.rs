@@ -13,7 +13,7 @@ const LEVELS: &[&[&str]] = &[
     &["acme", "deploy", "front", "gate", "preflight", "rehearsal", "store"],
     &["net"],
     &["config"],
-    &["certificate", "challenge", "clock", "hostname", "words"],
+    &["certificate", "challenge", "clock", "folder", "hostname", "words"],
 ];
 
 /// May know everybody: they put the parts together.

@@ -16,6 +16,7 @@ mod deploys;
 mod fences;
 mod front;
 mod gate;
+mod helper;
 mod nginx;
 mod notify;
 mod pebble;

@@ -9,7 +9,7 @@ use super::{Bed, until};
 
 /// A running Apache with a configuration of its own, in the foreground.
 pub(crate) struct Apache {
-    pub(crate) process: Process,
+    _process: Process,
     pub(crate) config: PathBuf,
     port: u16,
 }
@@ -43,7 +43,7 @@ impl Apache {
         let mut command = program("/usr/sbin/apache2");
         let process = Process::start("apache2", command.args(["-D", "FOREGROUND", "-f"]).arg(&config));
         until("apache2 listens", || is_open(port).then_some(()));
-        Self { process, config, port }
+        Self { _process: process, config, port }
     }
 
     pub(crate) fn port(&self) -> u16 {

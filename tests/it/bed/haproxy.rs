@@ -11,10 +11,6 @@ use super::{Bed, until};
 pub(crate) struct Haproxy {
     pub(crate) process: Process,
     pub(crate) config: PathBuf,
-    /// Its runtime API, with all rights.
-    pub(crate) socket: PathBuf,
-    /// Its runtime API for those who may only look.
-    pub(crate) user_socket: PathBuf,
     port: u16,
 }
 
@@ -32,7 +28,7 @@ impl Haproxy {
         port: u16,
         mode: &[&str],
     ) -> Self {
-        let (socket, user_socket) = (bed.path("haproxy/admin.sock"), bed.path("haproxy/user.sock"));
+        let (socket, user_socket) = (Self::socket(bed), Self::user_socket(bed));
         let files: String = combined.iter().map(|file| format!(" crt {}", file.display())).collect();
         let config = bed.write(
             "haproxy/haproxy.cfg",
@@ -48,7 +44,17 @@ impl Haproxy {
         let mut command = program("/usr/sbin/haproxy");
         let process = Process::start("haproxy", command.args(mode).arg("-f").arg(&config));
         until("haproxy listens", || is_open(port).then_some(()));
-        Self { process, config, socket, user_socket, port }
+        Self { process, config, port }
+    }
+
+    /// Where its runtime API is, with all rights.
+    pub(crate) fn socket(bed: &Bed) -> PathBuf {
+        bed.path("haproxy/admin.sock")
+    }
+
+    /// Where its runtime API is for those who may only look.
+    pub(crate) fn user_socket(bed: &Bed) -> PathBuf {
+        bed.path("haproxy/user.sock")
     }
 
     pub(crate) fn port(&self) -> u16 {

@@ -9,7 +9,7 @@ use super::{Bed, until};
 
 /// A running hitch with a configuration of its own, in the foreground.
 pub(crate) struct Hitch {
-    pub(crate) process: Process,
+    process: Process,
     pub(crate) config: PathBuf,
     port: u16,
 }

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::Bed;
 use super::process::{Process, run};
 
@@ -14,8 +16,8 @@ pub(crate) struct Namespace {
     holder: Process,
 }
 
-/// A mount namespace alone: root stays root, and ports are everybody's. Servers in it are not taken for
-/// those of other tests that run at the same time.
+/// A mount namespace alone, with folders of its own at /run, /dev/shm and /mnt: root stays root, and ports
+/// are everybody's. Servers in it are not taken for those of other tests that run at the same time.
 pub(crate) struct Mounts {
     holder: Process,
 }
@@ -23,12 +25,17 @@ pub(crate) struct Mounts {
 /// Whether this user can make [`Mounts`].
 pub(crate) fn mounts_available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
-    *AVAILABLE.get_or_init(|| run(Command::new("unshare").args(["--mount", "true"])).code == Some(0))
+    *AVAILABLE.get_or_init(|| {
+        let script = "mount -t tmpfs tmpfs /mnt";
+        run(Command::new("unshare").args(["--mount", "sh", "-c", script])).code == Some(0)
+    })
 }
 
 impl Mounts {
     pub(crate) fn start() -> Self {
-        let script = "echo made; exec sleep infinity";
+        let script =
+            "set -e; for folder in /run /dev/shm /mnt; do mount -t tmpfs -o mode=0755 tmpfs $folder; done
+             mkdir /run/lock; chmod 1777 /dev/shm; echo made; exec sleep infinity";
         let holder = Process::start("mounts", Command::new("unshare").args(["--mount", "sh", "-c", script]));
         holder.wait_for_line("made");
         Self { holder }
@@ -39,6 +46,27 @@ impl Mounts {
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.holder.id().to_string(), "--mount", "--"]).arg(program);
         command
+    }
+
+    /// Runs a shell script inside, to its end.
+    pub(crate) fn sh(&self, script: &str) -> super::process::Ran {
+        run(self.command("sh").args(["-c", script]))
+    }
+}
+
+impl Drop for Mounts {
+    fn drop(&mut self) {
+        let space = |pid: &OsStr| std::fs::read_link(Path::new("/proc").join(pid).join("ns/mnt")).ok();
+        let Some(ours) = space(self.holder.id().to_string().as_ref()) else { return };
+        // A server that went to the background is nobody's child any more.
+        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let pid = entry.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
+            if let Some(pid) = pid
+                && space(&entry.file_name()).as_ref() == Some(&ours)
+            {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Bed, set_mode, until};
 /// A running nginx with a configuration of its own, in the foreground.
 pub(crate) struct Nginx {
     _process: Process,
-    config: PathBuf,
+    pub(crate) config: PathBuf,
     port: u16,
 }
 

@@ -2,14 +2,18 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use wicketgate::clock;
 
 use super::client::is_open;
 use super::process::Process;
-use super::{Bed, set_mode, until};
+use super::{Bed, PATIENCE, set_mode, until};
 
 /// A running Squid with a configuration of its own, in the foreground.
 pub(crate) struct Squid {
-    pub(crate) process: Process,
+    process: Process,
     pub(crate) config: PathBuf,
     port: u16,
 }
@@ -56,6 +60,19 @@ impl Squid {
         let config = self.config.to_str().expect("a path in UTF-8").to_owned();
         let name = format!("it{}", self.port);
         ["/usr/sbin/squid", "-n", &name, "-f", &config, "-k", "reconfigure"].map(str::to_owned).to_vec()
+    }
+}
+
+impl Drop for Squid {
+    /// Killed at once, it would leave its shared memory behind.
+    fn drop(&mut self) {
+        let end = clock::monotonic() + PATIENCE;
+        if self.process.ended().is_none() {
+            self.process.signal(Signal::TERM);
+        }
+        while self.process.ended().is_none() && clock::monotonic() < end {
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 

@@ -4,29 +4,41 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 
-use super::StoreError;
+/// The system refused an operation.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {}: {source}", path.display())]
+pub(crate) struct FolderError {
+    /// What was tried.
+    pub(crate) action: &'static str,
+    /// On what.
+    pub(crate) path: PathBuf,
+    /// Why not.
+    #[source]
+    pub(crate) source: io::Error,
+}
 
 /// Who may read, and who owns what is created.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Access {
+pub(crate) struct Access {
     /// The folder's group may read certificates and keys.
-    pub(super) group_reads: bool,
+    pub(crate) group_reads: bool,
     /// Set when root works for another user.
-    pub(super) owner: Option<Owner>,
+    pub(crate) owner: Option<Owner>,
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Owner {
-    pub(super) uid: u32,
-    pub(super) gid: u32,
+pub(crate) struct Owner {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
 }
 
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(crate) struct Folder {
     fd: OwnedFd,
     path: PathBuf,
     access: Access,
@@ -36,8 +48,8 @@ const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLO
 
 impl Folder {
     /// Opens a folder by its path; the last component may be a link.
-    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
-        let fd = rustix::fs::open(path, FOLDER, Mode::empty()).map_err(|e| StoreError::Io {
+    pub(crate) fn open(path: &Path) -> Result<Self, FolderError> {
+        let fd = rustix::fs::open(path, FOLDER, Mode::empty()).map_err(|e| FolderError {
             action: "open",
             path: path.to_owned(),
             source: e.into(),
@@ -45,36 +57,36 @@ impl Folder {
         Ok(Self { fd, path: path.to_owned(), access: Access::default() })
     }
 
-    pub(super) fn with_access(mut self, access: Access) -> Self {
+    pub(crate) fn with_access(mut self, access: Access) -> Self {
         self.access = access;
         self
     }
 
     /// The same folder, but what is created below it is the owner's alone.
-    pub(super) fn private(&self) -> PrivateFolder<'_> {
+    pub(crate) fn private(&self) -> PrivateFolder<'_> {
         PrivateFolder(self)
     }
 
-    pub(super) fn metadata(&self) -> Result<std::fs::Metadata, StoreError> {
+    pub(crate) fn metadata(&self) -> Result<std::fs::Metadata, FolderError> {
         let file = self.fd.try_clone().map(File::from).map_err(|e| self.failed("open", "", e))?;
         file.metadata().map_err(|e| self.failed("examine", "", e))
     }
 
     /// The magic number of the file system that it is on (statfs(2)).
-    pub(super) fn file_system(&self) -> Result<u32, StoreError> {
+    pub(crate) fn file_system(&self) -> Result<u32, FolderError> {
         let found = rustix::fs::fstatfs(&self.fd).map_err(|e| self.failed("examine", "", e.into()))?;
         // The field is wider on some machines than on others; the numbers have 32 bits on all of them.
         Ok(found.f_type as u32)
     }
 
     /// An error about a name in this folder.
-    pub(super) fn failed(&self, action: &'static str, name: &str, source: io::Error) -> StoreError {
+    pub(crate) fn failed(&self, action: &'static str, name: &str, source: io::Error) -> FolderError {
         let path = if name.is_empty() { self.path.clone() } else { self.path.join(name) };
-        StoreError::Io { action, path, source }
+        FolderError { action, path, source }
     }
 
     /// The folder of that name, if it is there.
-    pub(super) fn existing(&self, name: &str) -> Result<Option<Self>, StoreError> {
+    pub(crate) fn existing(&self, name: &str) -> Result<Option<Self>, FolderError> {
         match rustix::fs::openat(&self.fd, name, FOLDER | OFlags::NOFOLLOW, Mode::empty()) {
             Ok(fd) => Ok(Some(Self { fd, path: self.path.join(name), access: self.access })),
             Err(rustix::io::Errno::NOENT) => Ok(None),
@@ -83,11 +95,11 @@ impl Folder {
     }
 
     /// The folder of that name, created with its final mode and owner if it is missing.
-    pub(super) fn subfolder(&self, name: &str) -> Result<Self, StoreError> {
+    pub(crate) fn subfolder(&self, name: &str) -> Result<Self, FolderError> {
         self.subfolder_with(name, self.access)
     }
 
-    fn subfolder_with(&self, name: &str, access: Access) -> Result<Self, StoreError> {
+    fn subfolder_with(&self, name: &str, access: Access) -> Result<Self, FolderError> {
         let mode = if access.group_reads { 0o750 } else { 0o700 };
         let created = match rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(mode)) {
             Ok(()) => true,
@@ -115,7 +127,7 @@ impl Folder {
 
     /// Writes new files, and syncs them once all are written: the first sync then carries most of the
     /// work of the others. The names must be free.
-    pub(super) fn create_all(&self, files: &[(&str, &[u8])]) -> Result<(), StoreError> {
+    pub(crate) fn create_all(&self, files: &[(&str, &[u8])]) -> Result<(), FolderError> {
         let written: Vec<_> =
             files.iter().map(|(name, content)| self.write(name, content)).collect::<Result<_, _>>()?;
         for ((name, _), file) in files.iter().zip(written) {
@@ -124,7 +136,7 @@ impl Folder {
         Ok(())
     }
 
-    fn write(&self, name: &str, content: &[u8]) -> Result<File, StoreError> {
+    fn write(&self, name: &str, content: &[u8]) -> Result<File, FolderError> {
         let mode = if self.access.group_reads { 0o640 } else { 0o600 };
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let write = || -> io::Result<File> {
@@ -138,7 +150,7 @@ impl Folder {
     }
 
     /// Puts a whole new file in the place of an old one.
-    pub(super) fn replace(&self, name: &str, content: &[u8]) -> Result<(), StoreError> {
+    pub(crate) fn replace(&self, name: &str, content: &[u8]) -> Result<(), FolderError> {
         let draft = format!(".{name}.draft");
         self.unlink(&draft)?;
         if let Err(e) = self.create_all(&[(&draft, content)]).and_then(|()| self.rename(&draft, name)) {
@@ -150,7 +162,7 @@ impl Folder {
     }
 
     /// Puts a symbolic link in the place of an old one.
-    pub(super) fn replace_link(&self, name: &str, target: &str) -> Result<(), StoreError> {
+    pub(crate) fn replace_link(&self, name: &str, target: &str) -> Result<(), FolderError> {
         let draft = format!(".{name}.draft");
         self.unlink(&draft)?;
         rustix::fs::symlinkat(target, &self.fd, &draft)
@@ -164,16 +176,16 @@ impl Folder {
         self.sync()
     }
 
-    pub(super) fn rename(&self, from: &str, to: &str) -> Result<(), StoreError> {
+    pub(crate) fn rename(&self, from: &str, to: &str) -> Result<(), FolderError> {
         rustix::fs::renameat(&self.fd, from, &self.fd, to)
             .map_err(|e| self.failed("put in place", to, e.into()))
     }
 
-    pub(super) fn sync(&self) -> Result<(), StoreError> {
+    pub(crate) fn sync(&self) -> Result<(), FolderError> {
         rustix::fs::fsync(&self.fd).map_err(|e| self.failed("sync", "", e.into()))
     }
 
-    pub(super) fn unlink(&self, name: &str) -> Result<(), StoreError> {
+    pub(crate) fn unlink(&self, name: &str) -> Result<(), FolderError> {
         match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
             Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
             Err(e) => Err(self.failed("remove", name, e.into())),
@@ -181,7 +193,7 @@ impl Folder {
     }
 
     /// Removes a folder and what is in it, links not followed; nothing is done where it is missing.
-    pub(super) fn remove_tree(&self, name: &str) -> Result<(), StoreError> {
+    pub(crate) fn remove_tree(&self, name: &str) -> Result<(), FolderError> {
         let Some(folder) = self.existing(name)? else { return Ok(()) };
         for entry in folder.names()? {
             match rustix::fs::unlinkat(&folder.fd, &entry, AtFlags::empty()) {
@@ -194,7 +206,31 @@ impl Folder {
     }
 
     /// The text of a regular file of at most `limit` bytes, if it is there.
-    pub(super) fn read(&self, name: &str, limit: u64) -> Result<Option<String>, StoreError> {
+    pub(crate) fn read(&self, name: &str, limit: u64) -> Result<Option<String>, FolderError> {
+        self.read_if(name, limit, |_| Ok(()))
+    }
+
+    /// As [`Folder::read`], but what has a second name elsewhere, or belongs to somebody else than the
+    /// folder does, is refused: it may be another one's secret, planted here.
+    pub(crate) fn read_own(&self, name: &str, limit: u64) -> Result<Option<String>, FolderError> {
+        let owner = self.metadata()?.uid();
+        self.read_if(name, limit, |stat| match stat {
+            _ if stat.st_nlink != 1 => {
+                Err(invalid("it has a second name elsewhere (a hard link)".to_owned()))
+            }
+            _ if stat.st_uid != owner => {
+                Err(invalid(format!("it belongs to uid {}, its folder to uid {owner}", stat.st_uid)))
+            }
+            _ => Ok(()),
+        })
+    }
+
+    fn read_if(
+        &self,
+        name: &str,
+        limit: u64,
+        acceptable: impl FnOnce(&Stat) -> io::Result<()>,
+    ) -> Result<Option<String>, FolderError> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fd = match rustix::fs::openat(&self.fd, name, flags, Mode::empty()) {
             Ok(fd) => fd,
@@ -205,6 +241,7 @@ impl Folder {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(self.failed("read", name, invalid("it is not a regular file".to_owned())));
         }
+        acceptable(&stat).map_err(|e| self.failed("read", name, e))?;
         let mut text = String::new();
         let read = File::from(fd).take(limit + 1).read_to_string(&mut text);
         match read {
@@ -217,7 +254,7 @@ impl Folder {
     }
 
     /// Where a symbolic link leads, if it is there.
-    pub(super) fn read_link(&self, name: &str) -> Result<Option<String>, StoreError> {
+    pub(crate) fn read_link(&self, name: &str) -> Result<Option<String>, FolderError> {
         match rustix::fs::readlinkat(&self.fd, name, Vec::new()) {
             Ok(target) => Ok(Some(target.to_string_lossy().into_owned())),
             Err(rustix::io::Errno::NOENT) => Ok(None),
@@ -226,7 +263,7 @@ impl Folder {
     }
 
     /// The file that is locked; it stays when the lock is released.
-    pub(super) fn open_lock(&self, name: &str) -> Result<File, StoreError> {
+    pub(crate) fn open_lock(&self, name: &str) -> Result<File, FolderError> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let open = || -> io::Result<File> {
             let fd = rustix::fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o600))?;
@@ -239,7 +276,7 @@ impl Folder {
     }
 
     /// The names in this folder, in no order.
-    pub(super) fn names(&self) -> Result<Vec<String>, StoreError> {
+    pub(crate) fn names(&self) -> Result<Vec<String>, FolderError> {
         let list = || -> io::Result<Vec<String>> {
             let mut names = Vec::new();
             for entry in rustix::fs::Dir::read_from(&self.fd)? {
@@ -259,10 +296,10 @@ fn invalid(reason: String) -> io::Error {
 }
 
 /// A view of a folder whose new children no group may read.
-pub(super) struct PrivateFolder<'a>(&'a Folder);
+pub(crate) struct PrivateFolder<'a>(&'a Folder);
 
 impl PrivateFolder<'_> {
-    pub(super) fn subfolder(&self, name: &str) -> Result<Folder, StoreError> {
+    pub(crate) fn subfolder(&self, name: &str) -> Result<Folder, FolderError> {
         self.0.subfolder_with(name, Access { group_reads: false, owner: self.0.access.owner })
     }
 }
