@@ -4,9 +4,12 @@
 //! binary that was started before it and holds no listener, and only by number and name: which service,
 //! which certificate, which version; for the command of `[notify]`, a bounded JSON document goes to its
 //! standard input. The helper reads the configuration itself.
+//!
+//! [`verify`] shakes hands with a server as its clients do, and tells whether it shows what it was given.
 
 mod command;
 pub mod helper;
+pub mod verify;
 mod wire;
 
 mod client;

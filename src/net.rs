@@ -1,8 +1,10 @@
 //! What both listening sides need: sockets, an accept loop that never dies, a cap on connections
-//! that evicts the useless ones first, and a stop signal to drain by.
+//! that evicts the useless ones first, and a stop signal to drain by; and what both looking sides need:
+//! the first bytes of an answer.
 
 pub mod accept;
 pub mod drain;
 pub mod holder;
 pub mod limits;
 pub mod listen;
+pub mod witness;

@@ -4,7 +4,6 @@
 mod exchange;
 mod redirect;
 mod tls;
-mod witness;
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;

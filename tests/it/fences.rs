@@ -21,6 +21,9 @@ const COMPOSERS: &[&str] = &["cli", "daemon", "lib", "main"];
 
 /// Files that decide and do nothing else.
 const PURE: &[&str] = &[
+    "deploy/verify/chain.rs",
+    "deploy/verify/fault.rs",
+    "deploy/verify/leaf.rs",
     "front/headers.rs",
     "gate/reply.rs",
     "notify/expiry.rs",

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::tls;
-use super::witness::{Began, Witness};
+use crate::net::witness::{Began, Witness};
 use crate::preflight::sighting::{Answer, Failure, Place, Scheme};
 
 /// To be connected, TCP alone. The kernel asks again after 1 and 3 seconds.

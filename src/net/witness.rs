@@ -1,5 +1,5 @@
-//! A stream that remembers how the other side began: where an answer is no HTTP, its first bytes tell what
-//! it is.
+//! A stream that remembers how the other side began: where an answer is not what was expected, its first
+//! bytes tell what it is.
 
 use std::io;
 use std::pin::Pin;
@@ -13,11 +13,11 @@ const KEPT: usize = 64;
 
 /// The first bytes that came. Clones share them.
 #[derive(Clone, Default)]
-pub(super) struct Began(Arc<Mutex<Vec<u8>>>);
+pub struct Began(Arc<Mutex<Vec<u8>>>);
 
 impl Began {
     /// What there is so far.
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Vec<u8> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -29,13 +29,14 @@ impl Began {
 }
 
 /// A stream that is watched.
-pub(super) struct Witness<S> {
+pub struct Witness<S> {
     stream: S,
     began: Began,
 }
 
 impl<S> Witness<S> {
-    pub(super) fn new(stream: S, began: Began) -> Self {
+    /// Watches `stream`, for `began`.
+    pub fn new(stream: S, began: Began) -> Self {
         Self { stream, began }
     }
 }

@@ -1,0 +1,273 @@
+//! Why a server does not show what it should, in sentences for the one who is woken by them: pure.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use super::chain::Verdict;
+use super::leaf::Leaf;
+use super::{CONNECTIONS, Client, Version};
+use crate::config::{Endpoint, Protocol};
+use crate::hostname::Identifier;
+use crate::words::printable;
+
+/// Most characters of a foreign answer that a sentence repeats.
+const TOLD: usize = 60;
+
+/// How far a connection had come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// It was being made.
+    Connect,
+    /// Something was said in the clear.
+    Banner,
+    /// TLS had begun.
+    Handshake,
+}
+
+/// What was seen in place of the right certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// The host's name leads nowhere.
+    Unknown(String),
+    /// Nobody listens at any of its addresses.
+    Refused,
+    /// There is no way to it; the system's words.
+    Unreachable(String),
+    /// Nothing came.
+    TimedOut(Phase),
+    /// It hung up.
+    Closed(Phase),
+    /// Something else than TLS; the first bytes.
+    NoTls {
+        /// How it began.
+        began: Vec<u8>,
+    },
+    /// What was said before TLS is not what the protocol wants.
+    Words {
+        /// The protocol.
+        protocol: Protocol,
+        /// What was seen.
+        seen: String,
+    },
+    /// It does not speak this version of TLS, or has no certificate for such a client; in words.
+    Declined(String),
+    /// It serves no such name.
+    Nameless,
+    /// It refused for another reason; the alert's name.
+    Alert(String),
+    /// The handshake broke off.
+    Tls(String),
+    /// What it showed cannot be read.
+    Unreadable(String),
+    /// An older certificate of the same names.
+    Old(Leaf),
+    /// Another certificate altogether.
+    Other {
+        /// What it is.
+        leaf: Leaf,
+        /// Whether it covers the name that was asked for.
+        covers: bool,
+    },
+    /// Some connections showed the right one, others did not.
+    Mixed {
+        /// What the others showed.
+        leaf: Leaf,
+    },
+    /// The right leaf, but clients cannot follow its chain.
+    Incomplete(Verdict),
+}
+
+impl Fault {
+    /// A server that speaks TLS does not do so in this version, or not with such a client.
+    pub(super) fn is_decline(&self) -> bool {
+        matches!(self, Self::Declined(_) | Self::Closed(Phase::Handshake))
+    }
+
+    fn seen(&self) -> String {
+        match self {
+            Self::Unknown(why) => format!("is not to be found: its host's name leads to no address ({why})"),
+            Self::Refused => "refuses connections: nobody listens there".to_owned(),
+            Self::Unreachable(why) => format!("cannot be reached ({why})"),
+            Self::TimedOut(Phase::Connect) => "does not answer when a connection is tried".to_owned(),
+            Self::TimedOut(Phase::Banner) => "takes connections and says nothing".to_owned(),
+            Self::TimedOut(Phase::Handshake) => "takes connections, but does not answer to TLS".to_owned(),
+            Self::Closed(Phase::Connect | Phase::Banner) => "hangs up at once".to_owned(),
+            Self::Closed(Phase::Handshake) => "hangs up when TLS begins".to_owned(),
+            Self::NoTls { began } => {
+                let began = printable(&String::from_utf8_lossy(began), TOLD);
+                format!("speaks no TLS; it says `{began}`")
+            }
+            Self::Words { protocol, seen } => {
+                let spoken = if *protocol == Protocol::Imap { "IMAP" } else { "SMTP" };
+                format!("does not begin TLS as {spoken} does: {seen}")
+            }
+            Self::Declined(why) => format!("refuses the handshake ({why})"),
+            Self::Nameless => "says that it serves no such name (unrecognized_name)".to_owned(),
+            Self::Alert(alert) => format!("breaks the handshake off ({alert})"),
+            Self::Tls(why) => format!("cannot be shaken hands with ({why})"),
+            Self::Unreadable(why) => format!("shows a certificate that cannot be read ({why})"),
+            Self::Old(leaf) => format!("still shows the old certificate, {leaf}"),
+            Self::Other { leaf, .. } => format!("shows another certificate, {leaf}"),
+            Self::Mixed { leaf } => {
+                format!("shows the new certificate to some connections, and to others {leaf}")
+            }
+            Self::Incomplete(verdict) => match verdict {
+                Verdict::Missing { of, issuer, .. } => format!(
+                    "shows the right certificate with an incomplete chain: `{of}` was signed by `{issuer}`, which is not sent"
+                ),
+                Verdict::Unreadable { position, reason } => {
+                    format!("sends a chain whose certificate {position} cannot be read ({reason})")
+                }
+                Verdict::Untrusted { root } => {
+                    format!("sends a chain that ends at `{root}`, an unknown root")
+                }
+                Verdict::Private { issuer } => {
+                    format!("sends a chain that ends at `{issuer}`, an unknown root")
+                }
+                Verdict::Trusted => "sends a chain that leads to a trusted root".to_owned(),
+            },
+        }
+    }
+
+    /// What it means and what to do.
+    fn meaning(&self, endpoint: &Endpoint, client: Client) -> String {
+        match self {
+            Self::Unknown(_) => "correct the host in `verify`, or mend the name's address records".to_owned(),
+            Self::Refused => {
+                "the server is not running, or listens elsewhere: look at its own log, start it, or correct `verify`".to_owned()
+            }
+            Self::Unreachable(_) | Self::TimedOut(Phase::Connect) => {
+                "something in between drops it, or the address is wrong: look at the firewall and at `verify`"
+                    .to_owned()
+            }
+            Self::TimedOut(Phase::Banner) if endpoint.protocol != Protocol::Tls => format!(
+                "it may speak TLS from the first byte, or hang: if it is the former, write \"{}\" without the scheme",
+                bare(endpoint)
+            ),
+            Self::TimedOut(_) | Self::Closed(_) if !endpoint.proxy => format!(
+                "it may hang, or expect a PROXY header first: look at its log, and if it is the latter, write \"{}\"",
+                Endpoint { proxy: true, ..endpoint.clone() }
+            ),
+            Self::TimedOut(_) | Self::Closed(_) => format!(
+                "it may hang, or expect no PROXY header: look at its log, and if it is the latter, write \"{}\"",
+                Endpoint { proxy: false, ..endpoint.clone() }
+            ),
+            Self::NoTls { began } => no_tls(endpoint, began),
+            Self::Words { .. } => format!(
+                "nothing protects what is said there: switch STARTTLS on in the server, or, if it speaks TLS from the first byte, write \"{}\" without the scheme",
+                bare(endpoint)
+            ),
+            Self::Declined(_) if client != Client::Any => format!(
+                "it has no certificate for clients that can use {client} keys only, or not read it yet: configure both certificates of the pair in it, and reload it"
+            ),
+            Self::Declined(_) => {
+                "it speaks neither TLS 1.3 nor 1.2 with a cipher that is still in use, or has no certificate for this name: look at its configuration".to_owned()
+            }
+            Self::Nameless => {
+                "no virtual host of its names it: add the name to one that uses this certificate, or remove it from `hostnames`".to_owned()
+            }
+            Self::Alert(_) | Self::Tls(_) | Self::Unreadable(_) => {
+                "look at the server's own log, which says more of it".to_owned()
+            }
+            Self::Old(_) => {
+                "it was not reloaded, or reads other files than those in `live/NAME` of the state directory (or their copies): compare its configuration, and reload it".to_owned()
+            }
+            Self::Other { covers: false, .. } => {
+                "no virtual host of its answers to this name, and a default one does: add the name to the one that uses this certificate, or remove it from `hostnames`".to_owned()
+            }
+            Self::Other { .. } => {
+                "it reads other files, another virtual host answers, or another server does: compare its configuration, and that `verify` leads to it".to_owned()
+            }
+            Self::Mixed { .. } => {
+                "an old worker still serves, or several servers answer at this address: wait until the old workers end, or restart it".to_owned()
+            }
+            Self::Incomplete(Verdict::Missing { is_known: true, .. }) => {
+                "many clients cannot follow it and refuse: is the server configured with cert.pem in place of fullchain.pem?".to_owned()
+            }
+            Self::Incomplete(Verdict::Missing { .. }) => {
+                "either it is missing, and the server is configured with cert.pem in place of fullchain.pem; or it is the root of a private CA, and belongs into `acme.roots`".to_owned()
+            }
+            Self::Incomplete(_) => {
+                "only clients that know this root can follow it; if it is your own CA's, put it into `acme.roots`".to_owned()
+            }
+        }
+    }
+}
+
+fn bare(endpoint: &Endpoint) -> Endpoint {
+    Endpoint { protocol: Protocol::Tls, ..endpoint.clone() }
+}
+
+fn no_tls(endpoint: &Endpoint, began: &[u8]) -> String {
+    let with = |protocol| Endpoint { protocol, ..endpoint.clone() };
+    if began.starts_with(b"HTTP/") {
+        "that is plain HTTP: is it the right port, and does the server's listener say `ssl`?".to_owned()
+    } else if began.starts_with(b"220") {
+        format!("that is SMTP, which begins TLS by STARTTLS: write \"{}\"", with(Protocol::Smtp))
+    } else if began.starts_with(b"* OK") {
+        format!("that is IMAP, which begins TLS by STARTTLS: write \"{}\"", with(Protocol::Imap))
+    } else if began.starts_with(b"SSH-") {
+        "that is SSH: `verify` has the wrong port".to_owned()
+    } else {
+        "another program is there, or TLS is switched off in it: look at `verify` and at the server's configuration"
+            .to_owned()
+    }
+}
+
+/// An endpoint does not show what it should.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotServed {
+    /// Where.
+    pub endpoint: Endpoint,
+    /// The address that was connected to.
+    pub address: Option<SocketAddr>,
+    /// The name that was asked for.
+    pub identifier: Identifier,
+    /// In which version of TLS.
+    pub version: Version,
+    /// As which client.
+    pub client: Client,
+    /// What was seen.
+    pub fault: Fault,
+    /// How many other names are not served either.
+    pub others: usize,
+}
+
+impl NotServed {
+    /// Nobody listens at any address of the endpoint.
+    pub fn is_refused(&self) -> bool {
+        self.fault == Fault::Refused
+    }
+}
+
+impl fmt::Display for NotServed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { endpoint, address, identifier, version, client, fault, others } = self;
+        write!(f, "{endpoint}")?;
+        if let Some(address) = address.filter(|address| address.ip().to_string() != endpoint.host) {
+            write!(f, " ({address})")?;
+        }
+        write!(f, " {}", fault.seen())?;
+        match fault {
+            // None of them got as far as a name.
+            Fault::Unknown(_) | Fault::Refused | Fault::Unreachable(_) | Fault::TimedOut(Phase::Connect) => {}
+            _ => {
+                write!(f, ", asked for {identifier} over {version}")?;
+                if *client != Client::Any {
+                    write!(f, " by a client that can use {client} keys only")?;
+                }
+                if matches!(fault, Fault::Mixed { .. }) {
+                    write!(f, "; {CONNECTIONS} in a row did not show the new one")?;
+                }
+            }
+        }
+        write!(f, ": {}", fault.meaning(endpoint, *client))?;
+        match others {
+            0 => Ok(()),
+            1 => f.write_str(" (another name of the certificate is not served either)"),
+            more => write!(f, " ({more} other names of the certificate are not served either)"),
+        }
+    }
+}
+
+impl std::error::Error for NotServed {}

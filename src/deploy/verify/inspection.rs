@@ -1,0 +1,166 @@
+//! One endpoint and one name, looked at: what is shown, whoever put it there.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::chain::{self, Chain};
+use super::handshake::{Hello, Shown, shake};
+use super::{CONNECTION, CONNECTIONS, Client, Expected, Fault, Leaf, NotServed, Phase, Roots, Version};
+use super::{stranger, wanted};
+use crate::clock;
+use crate::config::Endpoint;
+use crate::hostname::Identifier;
+
+/// What an endpoint shows for a name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inspection {
+    /// Where.
+    pub endpoint: Endpoint,
+    /// The name that was asked for.
+    pub identifier: Identifier,
+    /// The versions of TLS that it speaks, the newest first.
+    pub versions: Vec<Version>,
+    /// What was shown, each certificate once.
+    pub sightings: Vec<Sighting>,
+    /// Why it is not what it should be: no handshake, not the expected certificate, an incomplete chain.
+    pub faults: Vec<NotServed>,
+}
+
+/// A certificate that was shown.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sighting {
+    /// Where it came from.
+    pub address: SocketAddr,
+    /// The leaf.
+    pub leaf: Leaf,
+    /// Its chain.
+    pub chain: Chain,
+    /// Whether it is for the name that was asked for.
+    pub covers: bool,
+    /// Whether it is what was expected; `None` where nothing was.
+    pub is_expected: Option<bool>,
+}
+
+/// Looks at `endpoint` as a client for `identifier` would. Where it is known what should be shown there, as
+/// many connections are made as a deploy wants, since a server with several workers may mix; else one in each
+/// version of TLS.
+pub async fn inspect(
+    endpoint: &Endpoint,
+    identifier: &Identifier,
+    expected: &[Expected],
+    roots: &Roots,
+    within: Duration,
+) -> Inspection {
+    let end = Instant::now() + within;
+    let mut seen = Inspection {
+        endpoint: endpoint.clone(),
+        identifier: identifier.clone(),
+        versions: Vec::new(),
+        sightings: Vec::new(),
+        faults: Vec::new(),
+    };
+    let mut looks: Vec<_> = wanted(expected).into_iter().map(|(one, client)| (Some(one), client)).collect();
+    if looks.is_empty() {
+        looks.push((None, Client::Any));
+    }
+    for (expected, client) in looks {
+        seen.look(expected.as_ref(), client, roots, end).await;
+    }
+    seen.versions.sort_unstable_by(|one, other| other.cmp(one));
+    seen.versions.dedup();
+    seen
+}
+
+impl Inspection {
+    async fn look(&mut self, expected: Option<&Expected>, client: Client, roots: &Roots, end: Instant) {
+        let count = if expected.is_some() { CONNECTIONS } else { Version::ALL.len() };
+        let mut speaks = Version::ALL.to_vec();
+        let (mut wrong, mut has_been_right) = (None, false);
+        for turn in 0..count {
+            let version = speaks[turn % speaks.len()];
+            let left = end.saturating_duration_since(Instant::now());
+            let hello = Hello { identifier: self.identifier.clone(), version, client };
+            let fault = if left.is_zero() {
+                Some((None, Fault::TimedOut(Phase::Handshake)))
+            } else {
+                match shake(&self.endpoint, &hello, left.min(CONNECTION)).await {
+                    Ok(shown) => {
+                        self.versions.push(version);
+                        let is_expected = expected.map(|one| one.is_shown_in(&shown.chain));
+                        match (expected, is_expected) {
+                            (Some(expected), Some(false)) => {
+                                let fault = stranger(&shown.chain, expected, &self.identifier);
+                                wrong.get_or_insert((Some(shown.address), version, fault));
+                            }
+                            _ => has_been_right = true,
+                        }
+                        self.note(&shown, expected, is_expected, (version, client), roots)
+                    }
+                    Err(failed) if failed.fault.is_decline() && speaks.len() > 1 => {
+                        speaks.retain(|spoken| *spoken != version);
+                        None
+                    }
+                    Err(failed) => Some((failed.address, failed.fault)),
+                }
+            };
+            if let Some((address, fault)) = fault {
+                self.blame(address, version, client, fault);
+                break;
+            }
+        }
+        if let Some((address, version, fault)) = wrong {
+            let fault = match fault {
+                Fault::Old(leaf) | Fault::Other { leaf, .. } if has_been_right => Fault::Mixed { leaf },
+                fault => fault,
+            };
+            self.blame(address, version, client, fault);
+        }
+    }
+
+    /// Keeps what was shown; what is wrong with it as such.
+    fn note(
+        &mut self,
+        shown: &Shown,
+        expected: Option<&Expected>,
+        is_expected: Option<bool>,
+        (version, client): (Version, Client),
+        roots: &Roots,
+    ) -> Option<(Option<SocketAddr>, Fault)> {
+        let leaf = match Leaf::read(&shown.chain[0]) {
+            Ok(leaf) => leaf,
+            Err(why) => return Some((Some(shown.address), Fault::Unreadable(why))),
+        };
+        let delivered = expected.filter(|_| is_expected == Some(true)).map_or(&[][..], Expected::chain);
+        let chain = chain::judge(&shown.chain, delivered, &roots.anchors, clock::now());
+        let sighting = Sighting {
+            address: shown.address,
+            covers: leaf.covers(&self.identifier),
+            leaf,
+            chain,
+            is_expected,
+        };
+        if self.sightings.contains(&sighting) {
+            return None;
+        }
+        if !sighting.chain.is_complete() {
+            let fault = Fault::Incomplete(sighting.chain.verdict.clone());
+            self.blame(Some(shown.address), version, client, fault);
+        }
+        self.sightings.push(sighting);
+        None
+    }
+
+    fn blame(&mut self, address: Option<SocketAddr>, version: Version, client: Client, fault: Fault) {
+        self.faults.push(NotServed {
+            endpoint: self.endpoint.clone(),
+            address,
+            identifier: self.identifier.clone(),
+            version,
+            client,
+            fault,
+            others: 0,
+        });
+    }
+}

@@ -1,0 +1,153 @@
+//! What is said before TLS begins, with everything bounded that comes back: SMTP (RFC 3207) and IMAP
+//! (RFC 9051 section 6.2.1).
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+
+use super::fault::{Fault, Phase};
+use crate::config::Protocol;
+use crate::words::printable;
+
+/// Longest line, bytes; RFC 5321 section 4.5.3.1.5 wants 512.
+const LINE: u64 = 2048;
+/// Most bytes before TLS begins.
+const TOTAL: u64 = 16 * 1024;
+/// Most characters of what was said that a sentence repeats.
+const TOLD: usize = 120;
+
+/// Has the server begin TLS; `from` is this side's address.
+pub(super) async fn prepare<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    protocol: Protocol,
+    from: SocketAddr,
+) -> Result<S, Fault> {
+    let mut talk = Talk { stream: BufReader::new(stream), protocol, left: TOTAL };
+    match protocol {
+        Protocol::Tls => {}
+        Protocol::Smtp => talk.smtp(from).await?,
+        Protocol::Imap => talk.imap().await?,
+    }
+    if !talk.stream.buffer().is_empty() {
+        // What came in the clear would be taken for what came protected (RFC 3207 section 6).
+        return Err(talk.words("it goes on talking in the clear after it agreed to STARTTLS", ""));
+    }
+    Ok(talk.stream.into_inner())
+}
+
+struct Talk<S> {
+    stream: BufReader<S>,
+    protocol: Protocol,
+    left: u64,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
+    async fn smtp(&mut self, from: SocketAddr) -> Result<(), Fault> {
+        let (code, text) = self.reply().await?;
+        if code != 220 {
+            return Err(self.words("its greeting is", &text));
+        }
+        // RFC 5321 section 4.1.3
+        let ehlo = match from.ip() {
+            IpAddr::V4(ip) => format!("EHLO [{ip}]"),
+            IpAddr::V6(ip) => format!("EHLO [IPv6:{ip}]"),
+        };
+        self.say(&ehlo).await?;
+        let (code, text) = self.reply().await?;
+        if code != 250 {
+            return Err(self.words("its answer to EHLO is", &text));
+        }
+        let is_starttls =
+            |line: &str| line.get(4..).is_some_and(|l| l.trim().eq_ignore_ascii_case("STARTTLS"));
+        if !text.lines().any(is_starttls) {
+            return Err(self.words("it does not offer STARTTLS; what it offers is", &text));
+        }
+        self.say("STARTTLS").await?;
+        match self.reply().await? {
+            (220, _) => Ok(()),
+            (_, text) => Err(self.words("its answer to STARTTLS is", &text)),
+        }
+    }
+
+    /// The code of a reply, and all its lines.
+    async fn reply(&mut self) -> Result<(u16, String), Fault> {
+        let mut all = String::new();
+        loop {
+            let line = self.line().await?;
+            all.push_str(&line);
+            all.push('\n');
+            let code = line.get(..3).filter(|code| code.bytes().all(|b| b.is_ascii_digit()));
+            let Some(code) = code.and_then(|code| code.parse().ok()) else {
+                return Err(self.words("it says", &all));
+            };
+            match line.as_bytes().get(3) {
+                Some(b'-') => {}
+                Some(b' ') | None => return Ok((code, all)),
+                Some(_) => return Err(self.words("it says", &all)),
+            }
+        }
+    }
+
+    async fn imap(&mut self) -> Result<(), Fault> {
+        let greeting = self.line().await?;
+        if !begins(&greeting, "* OK") {
+            return Err(self.words("its greeting is", &greeting));
+        }
+        self.say("a1 STARTTLS").await?;
+        loop {
+            let line = self.line().await?;
+            if begins(&line, "a1 OK") {
+                return Ok(());
+            }
+            if !line.starts_with("* ") {
+                return Err(self.words("its answer to STARTTLS is", &line));
+            }
+        }
+    }
+
+    async fn say(&mut self, line: &str) -> Result<(), Fault> {
+        let line = format!("{line}\r\n");
+        self.stream.write_all(line.as_bytes()).await.map_err(|e| broken(&e))?;
+        self.stream.flush().await.map_err(|e| broken(&e))
+    }
+
+    async fn line(&mut self) -> Result<String, Fault> {
+        let (mut line, limit) = (Vec::new(), LINE.min(self.left));
+        let read = (&mut self.stream).take(limit).read_until(b'\n', &mut line).await;
+        let read = read.map_err(|e| broken(&e))?;
+        self.left = self.left.saturating_sub(u64::try_from(read).unwrap_or(LINE));
+        let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+        if line.ends_with(b"\n") {
+            return Ok(text);
+        }
+        if read as u64 == limit {
+            return Err(self.words("it talks without an end; it begins so:", &text));
+        }
+        if text.is_empty() {
+            Err(Fault::Closed(Phase::Banner))
+        } else {
+            Err(self.words("it hung up in the midst of", &text))
+        }
+    }
+
+    fn words(&self, what: &str, said: &str) -> Fault {
+        let said = printable(said, TOLD);
+        let seen = if said.is_empty() { what.to_owned() } else { format!("{what} `{said}`") };
+        Fault::Words { protocol: self.protocol, seen }
+    }
+}
+
+fn begins(line: &str, with: &str) -> bool {
+    line.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with))
+        && !line.as_bytes().get(with.len()).is_some_and(u8::is_ascii_alphanumeric)
+}
+
+fn broken(error: &io::Error) -> Fault {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+            Fault::Closed(Phase::Banner)
+        }
+        _ => Fault::Unreachable(error.to_string()),
+    }
+}
