@@ -19,6 +19,7 @@
 //! ```
 
 mod aside;
+mod chains;
 mod folder;
 mod ledger;
 mod lineage;
@@ -32,6 +33,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
+pub use chains::live_chains;
 use folder::{Access, Folder, Owner};
 pub use ledger::{BucketKey, BucketKind, BucketRow, LedgerFile, PendingRow, Span, WaitRow};
 pub use lineage::{

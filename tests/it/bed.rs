@@ -3,6 +3,8 @@
 pub(crate) mod caddy;
 pub(crate) mod client;
 pub(crate) mod fickle;
+pub(crate) mod haproxy;
+pub(crate) mod ladder;
 pub(crate) mod mail_server;
 pub(crate) mod nameserver;
 pub(crate) mod namespace;
@@ -13,6 +15,7 @@ pub(crate) mod pebble;
 pub(crate) mod pki;
 pub(crate) mod ports;
 pub(crate) mod process;
+pub(crate) mod scripted;
 pub(crate) mod upstream;
 pub(crate) mod webhook;
 pub(crate) mod wicketgate;

@@ -27,3 +27,4 @@ mod schedule;
 mod store;
 mod through_proxy;
 mod unattended;
+mod verify;
