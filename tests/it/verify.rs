@@ -514,3 +514,25 @@ fn the_watch_tells_of_a_server_that_shows_an_old_certificate_and_of_its_end() {
     );
     daemon.stop();
 }
+
+#[test]
+fn the_watch_leaves_a_failed_deploy_to_the_deploy_that_told_it() {
+    needs!("nginx");
+    let bed = Bed::new();
+    let ladder = Ladder::new();
+    let hook = Webhook::start(&bed, &[OK]);
+    let names = [NAME, "example.test"];
+    let (old, new) = (ladder.issue(&names, 85, 5), ladder.issue(&names, 0, 90));
+    let nginx = copied(&bed, &old);
+    let notify = format!("[notify]\nwebhook = \"http://127.0.0.1:{}/\"\n", hook.port);
+    let mut setup = deployed(&bed, nginx.port(), &new, &notify);
+    setup.more = setup.more.replace("[\"true\"]", "[\"false\"]");
+    let mut daemon = setup.start(&bed);
+    // What is told after it by the watch says that it has looked.
+    until_within(Duration::from_secs(90), "the end is told", || (hook.count("expiring") == 1).then_some(()));
+    let documents = hook.documents();
+    let causes: Vec<_> =
+        documents.iter().filter(|d| d["kind"] == "deploy-failed").map(|d| &d["cause"]).collect();
+    assert_eq!(causes, ["web"]);
+    daemon.stop();
+}

@@ -110,7 +110,7 @@ pub(super) fn judge(inspection: &Inspection, measure: &Measure, now: SystemTime)
         names: worst.map(|s| s.leaf.names.clone()).unwrap_or_default(),
         not_after: worst.and_then(|s| Timestamp::try_from(s.leaf.not_after).ok()),
         days_left: worst.map(|s| days_left(s.leaf.not_after, now)),
-        chain: worst.map(|s| match s.chain.verdict {
+        chain: worst.filter(|s| s.is_expected != Some(false)).map(|s| match s.chain.verdict {
             Verdict::Trusted => "trusted",
             Verdict::Private { .. } => "private",
             Verdict::Untrusted { .. } => "untrusted",
@@ -209,19 +209,21 @@ pub(super) fn describe(report: &Report, colours: bool) -> String {
     text
 }
 
-/// Whether two names deserve one paragraph.
+/// Whether two names deserve one paragraph: they differ in nothing but themselves.
 fn is_alike(one: &Row, other: &Row) -> bool {
-    let is_fault = one.state == State::Fault || other.state == State::Fault;
-    !is_fault
-        && (&one.certificate, &one.service, &one.endpoint, &one.versions, &one.serial, &one.messages)
-            == (
-                &other.certificate,
-                &other.service,
-                &other.endpoint,
-                &other.versions,
-                &other.serial,
-                &other.messages,
-            )
+    let place = |row: &Row| (row.certificate.clone(), row.service.clone(), row.endpoint.clone());
+    let shown = |row: &Row| (row.state, row.versions.clone(), row.serial.clone(), row.live);
+    place(one) == place(other) && shown(one) == shown(other) && nameless(one) == nameless(other)
+}
+
+/// What is said of a name, without it.
+fn nameless(row: &Row) -> Vec<(State, String)> {
+    let name = &row.identifier;
+    let without = |text: &str| {
+        let text = text.replace(&format!("asked for {name} over"), "asked over");
+        text.replace(&format!("shows for {name} is"), "shows is")
+    };
+    row.messages.iter().map(|message| (message.state, without(&message.text))).collect()
 }
 
 fn paragraph(rows: &[Row], colours: bool) -> String {
@@ -239,11 +241,12 @@ fn paragraph(rows: &[Row], colours: bool) -> String {
         };
         let versions = row.versions.join(" and ");
         let chain = match row.chain {
-            Some("trusted" | "private") => "whole chain",
-            Some("untrusted") => "untrusted chain",
-            _ => "incomplete chain",
+            Some("trusted" | "private") => "whole chain, ",
+            Some("untrusted") => "untrusted chain, ",
+            Some(_) => "incomplete chain, ",
+            None => "",
         };
-        text.push_str(&format!(": {left} (until {}), {chain}, TLS {versions}", end.strftime("%Y-%m-%d")));
+        text.push_str(&format!(": {left} (until {}), {chain}TLS {versions}", end.strftime("%Y-%m-%d")));
         if row.live == Some(true) {
             text.push_str(", the stored certificate");
         }
@@ -274,5 +277,136 @@ impl Report {
     pub(super) fn new(warnings: Vec<String>, endpoints: Vec<Row>) -> Self {
         let ok = endpoints.iter().all(|row| row.state != State::Fault);
         Self { ok, warnings, endpoints }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deploy::verify::chain::Chain;
+    use crate::deploy::verify::{Client, Fault, Leaf, NotServed, Version};
+
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(20_000 * DAY)
+    }
+
+    fn days(count: u64) -> Duration {
+        Duration::from_secs(count * DAY)
+    }
+
+    /// What is seen for `name`, of a certificate for a.example that lasts from one moment to the other.
+    fn seen(name: &str, from: SystemTime, to: SystemTime, verdict: Verdict) -> Inspection {
+        let leaf = Leaf {
+            names: vec!["a.example".to_owned(), "b.example".to_owned()],
+            serial: "0a".to_owned(),
+            subject: String::new(),
+            issuer: "CN=R10".to_owned(),
+            not_before: from,
+            not_after: to,
+        };
+        let identifier = name.parse().unwrap();
+        Inspection {
+            endpoint: "127.0.0.1:443".parse().unwrap(),
+            versions: Version::ALL.to_vec(),
+            sightings: vec![Sighting {
+                address: ([127, 0, 0, 1], 443).into(),
+                covers: leaf.covers(&identifier),
+                leaf,
+                chain: Chain { verdict, warnings: Vec::new() },
+                is_expected: None,
+            }],
+            identifier,
+            faults: Vec::new(),
+        }
+    }
+
+    fn good(name: &str) -> Inspection {
+        seen(name, now() - days(1), now() + days(89), Verdict::Trusted)
+    }
+
+    fn measure(is_private: bool) -> Measure {
+        Measure { is_private, expiring_below: 0.25, ..Measure::default() }
+    }
+
+    #[test]
+    fn what_is_a_fault_and_what_is_not() {
+        let (past, soon, later) = (now() - days(1), now() + days(9), now() + days(89));
+        let private = || Verdict::Private { issuer: "CN=ours".to_owned() };
+        let of = |from, to, verdict| seen("a.example", from, to, verdict);
+        for (inspection, is_private, state, says) in [
+            (good("a.example"), false, State::Ok, ""),
+            (good("c.example"), false, State::Fault, "what it shows for c.example is for others: a.example"),
+            (of(past, soon, Verdict::Trusted), false, State::Ok, ""),
+            (
+                of(now() - days(91), soon, Verdict::Trusted),
+                false,
+                State::Warning,
+                "it ends in 9 days: 9 % of",
+            ),
+            (of(now() - days(90), past, Verdict::Trusted), false, State::Fault, "it expired 24 hours ago"),
+            (of(now() - days(90), now(), Verdict::Trusted), false, State::Fault, "it has expired"),
+            (of(soon, later, Verdict::Trusted), false, State::Fault, "not valid for another 9 days"),
+            (of(past, later, private()), true, State::Ok, "clients accept it that were given this root"),
+            (of(past, later, private()), false, State::Fault, "`CN=ours`, which is no public root"),
+            (
+                of(past, later, Verdict::Untrusted { root: "CN=x".to_owned() }),
+                false,
+                State::Fault,
+                "`CN=x`, which is no public root",
+            ),
+        ] {
+            let row = judge(&inspection, &measure(is_private), now());
+            assert_eq!(row.state, state, "{row:?}");
+            let told: Vec<_> = row.messages.iter().map(|message| message.text.as_str()).collect();
+            assert_eq!(told.is_empty(), says.is_empty(), "{told:?}");
+            assert!(told.iter().all(|text| text.contains(says)), "{told:?}");
+        }
+        let left = |to| judge(&of(past, to, Verdict::Trusted), &measure(false), now()).days_left.unwrap();
+        assert_eq!((left(soon), left(now() + days(1) / 2), left(now() - days(1) / 2)), (9, 0, -1));
+    }
+
+    #[test]
+    fn a_report_groups_what_is_alike() {
+        let refused = |name: &str| {
+            let mut inspection = good(name);
+            inspection.faults.push(NotServed {
+                endpoint: inspection.endpoint.clone(),
+                address: None,
+                identifier: inspection.identifier.clone(),
+                version: Version::Tls13,
+                client: Client::Any,
+                fault: Box::new(Fault::Nameless),
+                others: 0,
+            });
+            inspection.sightings.clear();
+            inspection
+        };
+        let to = |service: &str| Measure {
+            certificate: Some("web".to_owned()),
+            service: Some(service.to_owned()),
+            ..measure(false)
+        };
+        let rows = [
+            judge(&good("a.example"), &to("nginx"), now()),
+            judge(&good("b.example"), &to("nginx"), now()),
+            judge(&refused("a.example"), &to("squid"), now()),
+            judge(&refused("b.example"), &to("squid"), now()),
+            judge(&good("a.example"), &measure(false), now()),
+        ];
+        let report = Report::new(vec!["the store cannot be read".to_owned()], rows.to_vec());
+        assert!(!report.ok);
+        assert_eq!(
+            describe(&report, false),
+            "warning: the store cannot be read\n\n\
+             web\n\
+             \x20 nginx 127.0.0.1:443\n\
+             \x20   ok: a.example, b.example: 89 days left (until 2025-01-01), whole chain, TLS 1.3 and 1.2\n\
+             \x20 squid 127.0.0.1:443\n\
+             \x20   FAULT: a.example, b.example\n\
+             \x20     127.0.0.1:443 says that it serves no such name (unrecognized_name), asked for a.example over TLS 1.3: no virtual host of its names it: add the name to one that uses this certificate, or remove it from `hostnames`\n\
+             not deployed from here\n\
+             \x20 127.0.0.1:443\n\
+             \x20   ok: a.example: 89 days left (until 2025-01-01), whole chain, TLS 1.3 and 1.2\n"
+        );
     }
 }

@@ -116,7 +116,8 @@ impl Fault {
             Self::Closed(Phase::Connect | Phase::Banner) => "hangs up at once".to_owned(),
             Self::Closed(Phase::Handshake) => "hangs up when TLS begins".to_owned(),
             Self::NoTls { began } => {
-                let began = printable(&String::from_utf8_lossy(began), TOLD);
+                let began = String::from_utf8_lossy(began);
+                let began = printable(began.lines().next().unwrap_or_default(), TOLD);
                 format!("speaks no TLS; it says `{began}`")
             }
             Self::Words { protocol, seen } => {
@@ -134,9 +135,9 @@ impl Fault {
                 format!("shows the new certificate to some connections, and to others {leaf}")
             }
             Self::Incomplete(verdict) => match verdict {
-                Verdict::Missing { of, issuer, .. } => format!(
-                    "shows the right certificate with an incomplete chain: `{of}` was signed by `{issuer}`, which is not sent"
-                ),
+                Verdict::Missing { of, issuer, .. } => {
+                    format!("sends an incomplete chain: `{of}` was signed by `{issuer}`, which is not sent")
+                }
                 Verdict::Unreadable { position, reason } => {
                     format!("sends a chain whose certificate {position} cannot be read ({reason})")
                 }

@@ -189,7 +189,8 @@ impl Inspection {
         if self.sightings.contains(&sighting) {
             return None;
         }
-        if !sighting.chain.is_complete() {
+        // One that should not be there is a fault by itself.
+        if !sighting.chain.is_complete() && is_expected != Some(false) {
             let fault = Fault::Incomplete(sighting.chain.verdict.clone());
             self.blame(Some(shown.address), version, client, fault);
         }
