@@ -14,6 +14,7 @@ mod reload;
 mod renew;
 mod run;
 mod status;
+mod verify;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -69,6 +70,9 @@ enum Command {
     Rehearse(rehearse::RehearseArguments),
     /// Look at each name and address as the CA would, and tell what would fail and what to do
     Check(check::CheckArguments),
+    /// Shake hands where certificates are deployed to, or anywhere else, and tell whether the right one is shown
+    /// with its whole chain
+    Verify(verify::VerifyArguments),
     /// Show certificates, what comes next and when, and what failed
     Status(status::StatusArguments),
     /// Have the running daemon read its configuration again; a wrong one changes nothing
@@ -192,6 +196,7 @@ fn dispatch(arguments: &Arguments) -> Result<u8, Failure> {
         Command::Deploy(deploy) => deploy::run(arguments, deploy),
         Command::Rehearse(rehearse) => rehearse::run(arguments, rehearse),
         Command::Check(check) => check::run(arguments, check),
+        Command::Verify(verify) => verify::run(arguments, verify),
         Command::Status(status) => status::run(arguments, status),
         Command::Reload => reload::run(arguments),
         Command::Helper => run::helper_unit(arguments),

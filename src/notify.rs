@@ -11,7 +11,7 @@ mod mail;
 pub mod notice;
 mod notifier;
 pub mod queue;
-mod served;
+mod shown;
 mod watch;
 mod way;
 mod webhook;

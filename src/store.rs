@@ -19,6 +19,7 @@
 //! ```
 
 mod aside;
+mod chains;
 mod ledger;
 mod lineage;
 pub mod outbox;
@@ -31,6 +32,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
+pub use chains::live_chains;
 pub use ledger::{BucketKey, BucketKind, BucketRow, LedgerFile, PendingRow, Span, WaitRow};
 pub use lineage::{
     Attempts, Deployed, Failing, LineageState, Postponed, RenewalInformation, SuggestedWindow,

@@ -14,6 +14,7 @@ mod showing;
 mod starttls;
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
@@ -21,9 +22,11 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
 use crate::certificate::Certificate;
+use crate::config::{Endpoint, Protocol};
+use crate::hostname::Identifier;
 
 pub use fault::{Fault, NotServed, Phase};
-pub use inspection::{Inspection, Sighting, inspect};
+pub use inspection::{Inspection, Sighting, inspect, inspect_all};
 pub use leaf::Leaf;
 pub use roots::{Roots, RootsError};
 pub use showing::{Served, shows};
@@ -32,6 +35,17 @@ pub use showing::{Served, shows};
 pub const CONNECTIONS: usize = 5;
 /// Longest time for one connection, from its start to the end of the handshake.
 const CONNECTION: Duration = Duration::from_secs(10);
+
+/// Where a listener of this machine shows its certificates.
+pub fn endpoint_of(listen: SocketAddr) -> Endpoint {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        // It takes IPv4 as well, and does so where there is no IPv6.
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    Endpoint { proxy: false, protocol: Protocol::Tls, host: ip.to_string(), port: listen.port() }
+}
 
 /// A version of TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,14 +59,19 @@ pub enum Version {
 impl Version {
     /// Those that are in use, the newest first.
     pub const ALL: [Self; 2] = [Self::Tls13, Self::Tls12];
+
+    /// `1.3`
+    pub fn number(self) -> &'static str {
+        match self {
+            Self::Tls12 => "1.2",
+            Self::Tls13 => "1.3",
+        }
+    }
 }
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tls12 => "TLS 1.2",
-            Self::Tls13 => "TLS 1.3",
-        })
+        write!(f, "TLS {}", self.number())
     }
 }
 
@@ -132,11 +151,7 @@ fn wanted(expected: &[Expected]) -> Vec<(Expected, Client)> {
 }
 
 /// What a shown chain is in place of the expected one: an older one of the same names, or another.
-fn stranger(
-    shown: &[CertificateDer<'_>],
-    expected: &Expected,
-    identifier: &crate::hostname::Identifier,
-) -> Fault {
+fn stranger(shown: &[CertificateDer<'_>], expected: &Expected, identifier: &Identifier) -> Fault {
     let leaf = match shown.first().map(|der| Leaf::read(der)) {
         Some(Ok(leaf)) => leaf,
         Some(Err(why)) => return Fault::Unreadable(why),

@@ -17,6 +17,9 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// All, the worst last.
+    pub const ALL: [Self; 4] = [Self::Below, Self::BelowTenth, Self::BelowFiftieth, Self::Expired];
+
     /// [`Notice::cause`](crate::notify::Notice::cause): each stage is told by itself.
     pub fn cause(self) -> &'static str {
         match self {

@@ -1,28 +1,36 @@
 //! The expiry watch: looks at what is on disk and at what is served, and tells when an end is near,
 //! whatever the renewals think of it.
 
-use std::net::SocketAddr;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use serde_json::{Map, json};
+use tokio::time::Instant;
 
 use super::expiry::{self, Stage};
 use super::notice::{Account, compose};
 use super::notifier::Notifier;
-use super::served::{self, Shown};
+use super::shown::{self, Found};
 use super::way;
 use crate::certificate::Certificate;
 use crate::clock;
-use crate::config::{CertificateRequest, Config};
+use crate::config::{CertificateRequest, Config, Endpoint};
+use crate::deploy::verify::{Expected, Inspection, Leaf, Roots, endpoint_of, inspect_all};
+use crate::hostname::Identifier;
 use crate::store::outbox::{Kind, Notice};
-use crate::store::{LineageState, Store};
+use crate::store::{LineageState, Store, live_chains};
 use crate::words::rough;
 
 /// Time for the renewals to begin with what is due at once, before anybody is told of it.
 const FIRST: Duration = Duration::from_secs(15);
 /// Time for a certificate between the disk and the front.
 const CONFIRM: Duration = Duration::from_secs(5);
+/// Commands of one deploy, each of which has its own limit: check, reload, start.
+const COMMANDS: u32 = 3;
+/// For one name at one endpoint.
+const WITHIN: Duration = Duration::from_secs(20);
 /// [`Notice::cause`] of a front that shows an older certificate.
 const FRONT: &str = "front";
 
@@ -31,21 +39,51 @@ const FRONT: &str = "front";
 pub struct ExpiryWatch {
     store: Store,
     host: String,
+    /// Since when something is not as it should be: it may be on its way.
+    suspected: RefCell<BTreeMap<Suspicion, Instant>>,
+}
+
+/// A certificate by name, a place by [`Place::cause`], and what was stored then.
+type Suspicion = (String, String, Vec<String>);
+
+/// Where a certificate should be shown.
+struct Place {
+    service: String,
+    endpoint: Endpoint,
+    /// How long a certificate may take to it.
+    patience: Duration,
+}
+
+impl Place {
+    fn is_front(&self) -> bool {
+        self.service == FRONT
+    }
+
+    /// [`Notice::cause`] of an older certificate there. A deploy's own failure has the service's name.
+    fn cause(&self) -> String {
+        if self.is_front() { FRONT.to_owned() } else { format!("{} at {}", self.service, self.endpoint) }
+    }
+
+    /// [`Notice::cause`] of a certificate there that nears its end.
+    fn ending_cause(&self, stage: Stage) -> String {
+        format!("{}, shown by {}", stage.cause(), self.cause())
+    }
 }
 
 impl ExpiryWatch {
     /// A watch with a handle of its own to the state directory; `host` is this machine's name.
     pub fn new(store: Store, host: String) -> Self {
-        Self { store, host }
+        Self { store, host, suspected: RefCell::default() }
     }
 
-    /// Looks at disk and front, for ever.
+    /// Looks at disk, front and servers, for ever.
     pub async fn watch(&self, notifier: &Notifier) {
         tokio::time::sleep(FIRST).await;
         loop {
             let shortest = self.look_at_disk(notifier);
-            self.look_at_front(notifier).await;
-            tokio::time::sleep(expiry::pause(shortest)).await;
+            let again = self.look_at_servers(notifier).await;
+            let pause = expiry::pause(shortest);
+            tokio::time::sleep(again.map_or(pause, |again| pause.min(again))).await;
         }
     }
 
@@ -67,52 +105,83 @@ impl ExpiryWatch {
                     let state = self.store.lineage_state(&request.name).unwrap_or_default();
                     notifier.tell(&expiring(stage, request, &certificate, &state, now, &self.host));
                 }
-                None => {
-                    notifier.mended(Kind::Expiring, Some(&request.name), None);
-                    notifier.mended(Kind::Expired, Some(&request.name), None);
-                }
+                // What servers show has causes of its own.
+                None => Stage::ALL.iter().for_each(|stage| {
+                    notifier.mended(kind_of(*stage), Some(&request.name), Some(stage.cause()));
+                }),
             }
         }
         shortest
     }
 
-    /// Looks once at what the front of this process shows.
-    async fn look_at_front(&self, notifier: &Notifier) {
+    /// Looks once at what the front of this process and the servers show that were given certificates; how
+    /// soon that is to be done again, where something may be on its way.
+    async fn look_at_servers(&self, notifier: &Notifier) -> Option<Duration> {
         let config = notifier.config();
-        let Some(listen) = listener(&config) else { return };
+        if way::configured(&config.notify).is_empty() {
+            return None;
+        }
+        let roots = Roots::public();
+        let (mut suspicions, mut again) = (Vec::new(), None);
         for request in &config.certificates {
-            match self.shown_if_older(listen, request).await {
-                Ok(None) => notifier.mended(Kind::DeployFailed, Some(&request.name), Some(FRONT)),
-                Ok(Some(_)) => {
-                    // It may have been on its way.
-                    tokio::time::sleep(CONFIRM).await;
-                    if let Ok(Some((shown, stored))) = self.shown_if_older(listen, request).await {
-                        notifier.tell(&outdated(request, &shown, &stored, clock::now(), &self.host));
+            for place in places(&config, request) {
+                // Which keys are to be shown; what is compared is read again after the handshakes: what was
+                // stored before them must be shown by them.
+                let before = expected(&config, request);
+                let seen = inspect_all(&place.endpoint, &request.identifiers, &before, &roots, WITHIN).await;
+                let stored: Vec<Leaf> =
+                    expected(&config, request).iter().map(|one| one.leaf().clone()).collect();
+                let now = clock::now();
+                let found = shown::found(&seen, &stored, config.notify.expiring_below, now);
+                say_what_hides(request, &seen);
+                if found.outdated.is_none() && found.ending.is_none() {
+                    if found.is_whole {
+                        mend(notifier, request, &place);
                     }
+                    continue;
                 }
-                Err(reason) => {
-                    tracing::debug!(
-                        certificate = request.name,
-                        "what the front shows cannot be seen: {reason}"
-                    );
+                let serials = stored.iter().map(|leaf| leaf.serial.clone()).collect();
+                let suspicion = (request.name.clone(), place.cause(), serials);
+                let since = self.suspected.borrow().get(&suspicion).copied().unwrap_or_else(Instant::now);
+                suspicions.push((suspicion, since));
+                let left = place.patience.saturating_sub(since.elapsed());
+                if left.is_zero() {
+                    self.tell(notifier, request, &place, &found, &stored);
+                } else {
+                    again = again.into_iter().chain([left]).min();
                 }
             }
         }
+        *self.suspected.borrow_mut() = suspicions.into_iter().collect();
+        again
     }
 
-    /// What the front shows, and what is stored, where the front shows an older certificate.
-    async fn shown_if_older(
+    /// Tells of what was not on its way.
+    fn tell(
         &self,
-        listen: SocketAddr,
+        notifier: &Notifier,
         request: &CertificateRequest,
-    ) -> Result<Option<(Shown, Certificate)>, String> {
-        let Some(identifier) = request.identifiers.first() else { return Ok(None) };
-        let shown = served::look(listen, identifier).await?;
-        // Read after the handshake: what was stored before it must be shown by it.
-        let Some(stored) = self.stored(request) else { return Ok(None) };
-        let is_older = shown.serial != stored.serial()
-            && expiry::is_older(shown.not_after, stored.not_before(), stored.not_after());
-        Ok(is_older.then_some((shown, stored)))
+        place: &Place,
+        found: &Found<'_>,
+        stored: &[Leaf],
+    ) {
+        let now = clock::now();
+        if let (Some((leaf, identifier)), Some(stored)) = (found.outdated, stored.first())
+            && !self.is_deploy_told(request, place)
+        {
+            notifier.tell(&outdated(request, place, (leaf, identifier), stored, now, &self.host));
+        }
+        if let Some((stage, leaf, identifier)) = found.ending {
+            notifier.tell(&ending(request, place, (stage, leaf, identifier), now, &self.host));
+        }
+    }
+
+    /// The server has yet to take the live version, and that it would not was told then.
+    fn is_deploy_told(&self, request: &CertificateRequest, place: &Place) -> bool {
+        let live = self.store.current(&request.name).ok().flatten().map(|(version, _)| version);
+        let state = self.store.lineage_state(&request.name).unwrap_or_default();
+        let deployed = state.deployed.get(&place.service);
+        deployed.is_some_and(|one| one.version != live && one.attempts.last_error.is_some())
     }
 
     fn stored(&self, request: &CertificateRequest) -> Option<Certificate> {
@@ -126,11 +195,48 @@ impl ExpiryWatch {
     }
 }
 
-fn listener(config: &Config) -> Option<SocketAddr> {
-    if way::configured(&config.notify).is_empty() {
-        return None;
+fn places(config: &Config, request: &CertificateRequest) -> Vec<Place> {
+    let mut places = Vec::new();
+    // All its listeners hand out the same certificates.
+    if let Some(listen) = config.front.as_ref().and_then(|front| front.listen.first()) {
+        places.push(Place { service: FRONT.to_owned(), endpoint: endpoint_of(*listen), patience: CONFIRM });
     }
-    config.front.as_ref().and_then(|front| front.listen.first().copied())
+    for service in &request.deploy {
+        let Some(target) = config.deploy.get(service) else { continue };
+        let patience = target.timeout * COMMANDS + target.verify_timeout;
+        places.extend(target.verify.iter().map(|endpoint| Place {
+            service: service.clone(),
+            endpoint: endpoint.clone(),
+            patience,
+        }));
+    }
+    places
+}
+
+fn expected(config: &Config, request: &CertificateRequest) -> Vec<Expected> {
+    // What cannot be read has been told by the look at the disk.
+    let chains = live_chains(&config.state_dir, &request.name).unwrap_or_default();
+    chains.into_iter().filter_map(|chain| Expected::new(chain).ok()).collect()
+}
+
+fn say_what_hides(request: &CertificateRequest, seen: &[Inspection]) {
+    for inspection in seen.iter().filter(|inspection| inspection.sightings.is_empty()) {
+        for fault in &inspection.faults {
+            tracing::debug!(certificate = request.name, "what is shown cannot be seen: {fault}");
+        }
+    }
+}
+
+fn mend(notifier: &Notifier, request: &CertificateRequest, place: &Place) {
+    let name = Some(request.name.as_str());
+    notifier.mended(Kind::DeployFailed, name, Some(&place.cause()));
+    for stage in Stage::ALL {
+        notifier.mended(kind_of(stage), name, Some(&place.ending_cause(stage)));
+    }
+}
+
+fn kind_of(stage: Stage) -> Kind {
+    if stage == Stage::Expired { Kind::Expired } else { Kind::Expiring }
 }
 
 fn expiring(
@@ -196,34 +302,94 @@ fn expiring(
 
 fn outdated(
     request: &CertificateRequest,
-    shown: &Shown,
-    stored: &Certificate,
+    place: &Place,
+    (leaf, identifier): (&Leaf, &Identifier),
+    stored: &Leaf,
     now: SystemTime,
     host: &str,
 ) -> Notice {
-    let name = &request.name;
-    let (shown_end, stored_end) = (moment(shown.not_after), moment(stored.not_after()));
-    let mut details = Map::new();
-    details.insert("service".to_owned(), json!(FRONT));
-    details.insert("serial-served".to_owned(), json!(shown.serial));
-    details.insert("serial-stored".to_owned(), json!(stored.serial()));
-    details.insert("not-after".to_owned(), json!(shown_end));
+    let (name, service) = (&request.name, &place.service);
+    let (shown_end, stored_end) = (moment(leaf.not_after), moment(stored.not_after));
+    let who = if place.is_front() { "the TLS front" } else { service };
+    let remedy = if place.is_front() {
+        "run `wicketgate reload`; if that does not help, restart the service, and report what the log says"
+            .to_owned()
+    } else {
+        format!(
+            "`wicketgate verify {name}` shows what is seen now; does {service} read the files in `live/{name}` of the state directory (or their copies), and was it reloaded since"
+        )
+    };
     let account = Account {
         certificate: Some(name),
-        identifiers: stored.identifiers(),
-        cause: FRONT,
-        summary: &format!("the TLS front still shows an old certificate for {name}"),
+        identifiers: &request.identifiers,
+        cause: &place.cause(),
+        summary: &format!("{who} still shows an old certificate for {name}"),
         seen: &format!(
-            "a handshake with the front showed serial {}, which ends at {shown_end}; stored is serial {}, which ends at {stored_end}",
-            shown.serial,
-            stored.serial()
+            "a handshake with {who} at {} for {identifier} showed serial {}, which ends at {shown_end}; stored is serial {}, which ends at {stored_end}",
+            place.endpoint, leaf.serial, stored.serial
         ),
         meaning: "the new certificate is here, but clients are given the old one, which will end first",
-        remedy: "run `wicketgate reload`; if that does not help, restart the service, and report what the log says",
-        next: "the front is looked at again within the hour",
-        details,
+        remedy: &remedy,
+        next: "it is looked at again within the hour",
+        details: details(place, leaf, identifier, Some(stored)),
     };
     compose(Kind::DeployFailed, account, stamp(now), host)
+}
+
+fn ending(
+    request: &CertificateRequest,
+    place: &Place,
+    (stage, leaf, identifier): (Stage, &Leaf, &Identifier),
+    now: SystemTime,
+    host: &str,
+) -> Notice {
+    let (name, service) = (&request.name, &place.service);
+    let who = if place.is_front() { "the TLS front" } else { service };
+    let (summary, meaning) = match leaf.not_after.duration_since(now) {
+        Ok(left) if stage != Stage::Expired => (
+            format!("what {who} shows for {name} expires in {}", rough(left)),
+            "after that moment clients refuse to connect, whatever is stored here",
+        ),
+        _ => (
+            format!("what {who} shows for {name} has expired"),
+            "clients refuse to connect, or warn their users, whatever is stored here",
+        ),
+    };
+    let account = Account {
+        certificate: Some(name),
+        identifiers: &request.identifiers,
+        cause: &place.ending_cause(stage),
+        summary: &summary,
+        seen: &format!(
+            "a handshake with {who} at {} for {identifier} showed {leaf}, which is not what is stored",
+            place.endpoint
+        ),
+        meaning,
+        remedy: &format!(
+            "`wicketgate verify {name}` shows what is seen now, and `wicketgate status` whether {service} has yet to take what is stored"
+        ),
+        next: "it is looked at again within the hour",
+        details: details(place, leaf, identifier, None),
+    };
+    compose(kind_of(stage), account, stamp(now), host)
+}
+
+fn details(
+    place: &Place,
+    leaf: &Leaf,
+    identifier: &Identifier,
+    stored: Option<&Leaf>,
+) -> Map<String, serde_json::Value> {
+    let mut details = Map::new();
+    details.insert("service".to_owned(), json!(place.service));
+    details.insert("endpoint".to_owned(), json!(place.endpoint.to_string()));
+    details.insert("identifier".to_owned(), json!(identifier));
+    details.insert("serial-served".to_owned(), json!(leaf.serial));
+    if let Some(stored) = stored {
+        details.insert("serial-stored".to_owned(), json!(stored.serial));
+    }
+    details.insert("not-after".to_owned(), json!(moment(leaf.not_after)));
+    details
 }
 
 fn stamp(at: SystemTime) -> Timestamp {

@@ -41,7 +41,7 @@ fn usage_is_shown_where_it_was_wrong() {
     let wrong = run(Command::new(PROGRAM).arg("--no-such-flag")).expect_code(2);
     assert!(wrong.stderr.contains("--help"), "{}", wrong.stderr);
     let help = run(Command::new(PROGRAM).arg("--help")).expect_code(0).stdout;
-    for word in ["run", "renew", "status", "reload", "config"] {
+    for word in ["run", "renew", "status", "verify", "reload", "config"] {
         assert!(help.contains(word), "--help does not name `{word}`: {help}");
     }
     let version = run(Command::new(PROGRAM).arg("--version")).expect_code(0).stdout;

@@ -29,6 +29,7 @@ const PURE: &[&str] = &[
     "gate/reply.rs",
     "notify/expiry.rs",
     "notify/queue.rs",
+    "notify/shown.rs",
     "preflight/caa.rs",
     "preflight/caa/property.rs",
     "preflight/diagnosis.rs",

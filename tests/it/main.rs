@@ -29,3 +29,4 @@ mod schedule;
 mod store;
 mod through_proxy;
 mod unattended;
+mod verify;

@@ -218,3 +218,191 @@ fn end_of(certificate: &X509Certificate<'_>) -> SystemTime {
     let seconds = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0);
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).unwrap_or(SystemTime::UNIX_EPOCH)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+
+    use proptest::prelude::*;
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SignatureAlgorithm,
+    };
+
+    use super::*;
+
+    type Der = CertificateDer<'static>;
+
+    /// root → middle → inner → leaf, the root again signed by an older one, and a stranger's root.
+    struct Made {
+        leaf: Der,
+        inner: Der,
+        middle: Der,
+        root: Der,
+        cross: Der,
+        stranger: Der,
+        old_root: Der,
+        expired: Der,
+    }
+
+    fn authority(name: &str, algorithm: &'static SignatureAlgorithm) -> (CertificateParams, KeyPair) {
+        let mut params = CertificateParams::new([]).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        (params, KeyPair::generate_for(algorithm).unwrap())
+    }
+
+    fn made() -> &'static Made {
+        static MADE: OnceLock<Made> = OnceLock::new();
+        MADE.get_or_init(|| {
+            let signed = |name: &str, by: Option<&CertifiedIssuer<'static, KeyPair>>| {
+                let algorithm = if name == "middle" {
+                    &rcgen::PKCS_ECDSA_P384_SHA384
+                } else {
+                    &rcgen::PKCS_ECDSA_P256_SHA256
+                };
+                let (params, key) = authority(name, algorithm);
+                match by {
+                    Some(by) => CertifiedIssuer::signed_by(params, key, by).unwrap(),
+                    None => CertifiedIssuer::self_signed(params, key).unwrap(),
+                }
+            };
+            let (old_root, stranger) = (signed("old root", None), signed("root", None));
+            let root = signed("root", None);
+            let (params, _) = authority("root", &rcgen::PKCS_ECDSA_P256_SHA256);
+            let cross = params.signed_by(root.key(), &old_root).unwrap();
+            let middle = signed("middle", Some(&root));
+            let inner = signed("inner", Some(&middle));
+            let (mut params, _) = authority("inner", &rcgen::PKCS_ECDSA_P256_SHA256);
+            params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+            let expired = params.signed_by(inner.key(), &middle).unwrap();
+            let key = KeyPair::generate().unwrap();
+            let params = CertificateParams::new(["a.example".to_owned()]).unwrap();
+            let leaf = params.signed_by(&key, &inner).unwrap();
+            Made {
+                leaf: leaf.der().clone(),
+                inner: inner.der().clone(),
+                middle: middle.der().clone(),
+                root: root.der().clone(),
+                cross: cross.der().clone(),
+                stranger: stranger.der().clone(),
+                old_root: old_root.der().clone(),
+                expired: expired.der().clone(),
+            }
+        })
+    }
+
+    fn anchor(der: &Der) -> Anchor {
+        let (_, root) = X509Certificate::from_der(der).unwrap();
+        Anchor { subject: root.subject().as_raw().to_vec(), key: root.public_key().raw.to_vec() }
+    }
+
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(20_000 * 86_400)
+    }
+
+    fn judged(shown: &[&Der], stored: &[&Der], roots: &[&Der]) -> (Verdict, String) {
+        let all = |list: &[&Der]| list.iter().map(|der| (*der).clone()).collect::<Vec<Der>>();
+        let anchors: Vec<_> = roots.iter().map(|der| anchor(der)).collect();
+        let chain = judge(&all(shown), &all(stored), &anchors, now());
+        (chain.verdict, chain.warnings.join(" | "))
+    }
+
+    #[test]
+    fn complete_chains_and_what_is_put_up_with() {
+        let m = made();
+        let whole = [&m.leaf, &m.inner, &m.middle];
+        let known = [&m.root];
+        for (shown, stored, warning) in [
+            (&whole[..], &whole[..], ""),
+            (&whole, &[], ""),
+            (
+                &[&m.leaf, &m.inner, &m.middle, &m.root],
+                &whole,
+                "the root `CN=root` is sent too (certificate 4)",
+            ),
+            (&[&m.leaf, &m.middle, &m.inner], &whole, "out of order"),
+            (
+                &[&m.leaf, &m.inner, &m.stranger, &m.middle],
+                &whole,
+                "the root `CN=root` is sent too (certificate 3)",
+            ),
+            (&[&m.leaf, &m.inner, &m.middle, &m.leaf], &whole, ""),
+            (&[&m.leaf, &m.inner, &m.middle, &m.cross], &whole, "certificate 4 (`CN=root`) is superfluous"),
+            // What the CA delivers is as the CA wants it.
+            (&[&m.leaf, &m.inner, &m.middle, &m.cross], &[&m.leaf, &m.inner, &m.middle, &m.cross], ""),
+            (&[&m.leaf, &m.expired, &m.middle], &[], "`CN=inner` expired on 2020-01-01"),
+        ] {
+            let (verdict, warnings) = judged(shown, stored, &known);
+            assert_eq!(verdict, Verdict::Trusted);
+            match warning {
+                "" => assert_eq!(warnings, ""),
+                part => assert!(warnings.contains(part) && !warnings.contains(" | "), "{part}: {warnings}"),
+            }
+        }
+        // An older root is reached by the way that was signed across.
+        let (verdict, warnings) = judged(&[&m.leaf, &m.inner, &m.middle, &m.cross], &[], &[&m.old_root]);
+        assert_eq!((verdict, warnings.as_str()), (Verdict::Trusted, ""));
+        let many = vec![&m.leaf; 20];
+        assert!(judged(&many, &[], &known).1.contains("20 certificates are sent"));
+    }
+
+    #[test]
+    fn missing_links_are_named() {
+        let m = made();
+        let whole = [&m.leaf, &m.inner, &m.middle];
+        let missing = |of: &str, issuer: &str, is_known| Verdict::Missing {
+            of: of.to_owned(),
+            issuer: issuer.to_owned(),
+            is_known,
+        };
+        let leaf_name = judged(&[&m.leaf], &[], &[]).0;
+        let Verdict::Missing { of: leaf, .. } = leaf_name else { panic!("{leaf_name:?}") };
+        for (shown, stored, roots, verdict) in [
+            (&[&m.leaf][..], &whole[..], &[&m.root][..], missing(&leaf, "CN=inner", true)),
+            (&[&m.leaf], &[], &[&m.root], missing(&leaf, "CN=inner", false)),
+            (&[&m.leaf, &m.middle], &whole, &[&m.root], missing(&leaf, "CN=inner", true)),
+            (&[&m.leaf, &m.inner], &whole, &[&m.root], missing("CN=inner", "CN=middle", true)),
+            (&whole, &[], &[], missing("CN=middle", "CN=root", false)),
+            // A root of the same name is not the one who signed.
+            (&whole, &[], &[&m.stranger], missing("CN=middle", "CN=root", false)),
+        ] {
+            assert_eq!(judged(shown, stored, roots).0, verdict);
+        }
+    }
+
+    #[test]
+    fn a_private_root_need_not_be_known() {
+        let m = made();
+        let whole = [&m.leaf, &m.inner, &m.middle];
+        let delivered_with_root = [&m.leaf, &m.inner, &m.middle, &m.root];
+        let private = Verdict::Private { issuer: "CN=root".to_owned() };
+        assert_eq!(judged(&whole, &whole, &[]).0, private);
+        assert_eq!(judged(&whole, &delivered_with_root, &[]).0, private);
+        assert_eq!(judged(&delivered_with_root, &delivered_with_root, &[]).0, private);
+        let untrusted = Verdict::Untrusted { root: "CN=root".to_owned() };
+        assert_eq!(judged(&delivered_with_root, &[], &[]).0, untrusted);
+        assert_eq!(judged(&[&m.root], &[], &[]).0, untrusted);
+        let (verdict, _) = judged(&[&Der::from(vec![1, 2])], &[], &[]);
+        assert!(matches!(verdict, Verdict::Unreadable { position: 1, .. }));
+        assert!(matches!(judged(&[], &[], &[]).0, Verdict::Unreadable { .. }));
+    }
+
+    proptest! {
+        /// Whatever else is sent, in whatever order: a chain is complete if and only if its links are there.
+        #[test]
+        fn links_count_and_nothing_else(
+            others in Just((0..6usize).collect::<Vec<_>>()).prop_shuffle(),
+            count in 0..6usize,
+        ) {
+            let m = made();
+            let pool = [&m.inner, &m.middle, &m.root, &m.cross, &m.stranger, &m.old_root];
+            let sent = &others[..count];
+            let shown: Vec<_> = std::iter::once(&m.leaf).chain(sent.iter().map(|i| pool[*i])).collect();
+            let (verdict, _) = judged(&shown, &[], &[&m.root]);
+            let has_links = sent.contains(&0) && sent.contains(&1);
+            prop_assert_eq!(verdict == Verdict::Trusted, has_links);
+            prop_assert_eq!(matches!(verdict, Verdict::Missing { .. }), !has_links);
+        }
+    }
+}

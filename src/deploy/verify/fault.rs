@@ -13,6 +13,9 @@ use crate::words::printable;
 /// Most characters of a foreign answer that a sentence repeats.
 const TOLD: usize = 60;
 
+/// So often in a row one hangs up that does not speak a version of TLS.
+pub(super) const HANGUPS: usize = 3;
+
 /// How far a connection had come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
@@ -78,9 +81,28 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// A server that speaks TLS does not do so in this version, or not with such a client.
-    pub(super) fn is_decline(&self) -> bool {
-        matches!(self, Self::Declined(_) | Self::Closed(Phase::Handshake))
+    /// A server that speaks TLS does not do so in this version, or not with such a client. Some hang up in
+    /// place of saying so; but so does a worker that ends, hence only after that many times in a row.
+    pub(super) fn is_decline(&self, times: usize) -> bool {
+        match self {
+            Self::Declined(_) => true,
+            Self::Closed(Phase::Handshake) => times >= HANGUPS,
+            _ => false,
+        }
+    }
+
+    /// It does not depend on the name that is asked for.
+    pub(super) fn is_of_every_name(&self) -> bool {
+        matches!(
+            self,
+            Self::Unknown(_)
+                | Self::Refused
+                | Self::Unreachable(_)
+                | Self::TimedOut(_)
+                | Self::Closed(Phase::Connect | Phase::Banner)
+                | Self::NoTls { .. }
+                | Self::Words { .. }
+        )
     }
 
     fn seen(&self) -> String {
@@ -94,7 +116,8 @@ impl Fault {
             Self::Closed(Phase::Connect | Phase::Banner) => "hangs up at once".to_owned(),
             Self::Closed(Phase::Handshake) => "hangs up when TLS begins".to_owned(),
             Self::NoTls { began } => {
-                let began = printable(&String::from_utf8_lossy(began), TOLD);
+                let began = String::from_utf8_lossy(began);
+                let began = printable(began.lines().next().unwrap_or_default(), TOLD);
                 format!("speaks no TLS; it says `{began}`")
             }
             Self::Words { protocol, seen } => {
@@ -112,9 +135,9 @@ impl Fault {
                 format!("shows the new certificate to some connections, and to others {leaf}")
             }
             Self::Incomplete(verdict) => match verdict {
-                Verdict::Missing { of, issuer, .. } => format!(
-                    "shows the right certificate with an incomplete chain: `{of}` was signed by `{issuer}`, which is not sent"
-                ),
+                Verdict::Missing { of, issuer, .. } => {
+                    format!("sends an incomplete chain: `{of}` was signed by `{issuer}`, which is not sent")
+                }
                 Verdict::Unreadable { position, reason } => {
                     format!("sends a chain whose certificate {position} cannot be read ({reason})")
                 }
@@ -185,7 +208,7 @@ impl Fault {
                 "many clients cannot follow it and refuse: is the server configured with cert.pem in place of fullchain.pem?".to_owned()
             }
             Self::Incomplete(Verdict::Missing { .. }) => {
-                "either it is missing, and the server is configured with cert.pem in place of fullchain.pem; or it is the root of a private CA, and belongs into `acme.roots`".to_owned()
+                "either it is missing, and the server is configured with cert.pem in place of fullchain.pem; or it is the root of a private CA, and belongs into `acme.roots` (or `--roots`)".to_owned()
             }
             Self::Incomplete(_) => {
                 "only clients that know this root can follow it; if it is your own CA's, put it into `acme.roots`".to_owned()
@@ -228,7 +251,7 @@ pub struct NotServed {
     /// As which client.
     pub client: Client,
     /// What was seen.
-    pub fault: Fault,
+    pub fault: Box<Fault>,
     /// How many other names are not served either.
     pub others: usize,
 }
@@ -236,7 +259,7 @@ pub struct NotServed {
 impl NotServed {
     /// Nobody listens at any address of the endpoint.
     pub fn is_refused(&self) -> bool {
-        self.fault == Fault::Refused
+        *self.fault == Fault::Refused
     }
 }
 
@@ -248,7 +271,7 @@ impl fmt::Display for NotServed {
             write!(f, " ({address})")?;
         }
         write!(f, " {}", fault.seen())?;
-        match fault {
+        match **fault {
             // None of them got as far as a name.
             Fault::Unknown(_) | Fault::Refused | Fault::Unreachable(_) | Fault::TimedOut(Phase::Connect) => {}
             _ => {
@@ -256,7 +279,7 @@ impl fmt::Display for NotServed {
                 if *client != Client::Any {
                     write!(f, " by a client that can use {client} keys only")?;
                 }
-                if matches!(fault, Fault::Mixed { .. }) {
+                if matches!(**fault, Fault::Mixed { .. }) {
                     write!(f, "; {CONNECTIONS} in a row did not show the new one")?;
                 }
             }
@@ -271,3 +294,125 @@ impl fmt::Display for NotServed {
 }
 
 impl std::error::Error for NotServed {}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    fn leaf() -> Leaf {
+        let day = Duration::from_secs(86_400);
+        Leaf {
+            names: vec!["a.example".to_owned()],
+            serial: "0a".to_owned(),
+            subject: "CN=a".to_owned(),
+            issuer: "CN=R10".to_owned(),
+            not_before: SystemTime::UNIX_EPOCH + day * 20_000,
+            not_after: SystemTime::UNIX_EPOCH + day * 20_090,
+        }
+    }
+
+    fn not_served(endpoint: &str, fault: Fault) -> NotServed {
+        NotServed {
+            endpoint: endpoint.parse().unwrap(),
+            address: Some(([127, 0, 0, 1], 443).into()),
+            identifier: "a.example".parse().unwrap(),
+            version: Version::Tls13,
+            client: Client::Any,
+            fault: Box::new(fault),
+            others: 0,
+        }
+    }
+
+    #[test]
+    fn a_sentence_says_what_where_why_and_what_to_do() {
+        assert_eq!(
+            not_served("127.0.0.1:443", Fault::Old(leaf())).to_string(),
+            "127.0.0.1:443 still shows the old certificate, a.example (serial 0a, from `CN=R10`, valid 2024-10-04 to 2025-01-02), asked for a.example over TLS 1.3: it was not reloaded, or reads other files than those in `live/NAME` of the state directory (or their copies): compare its configuration, and reload it"
+        );
+        assert_eq!(
+            not_served("localhost:443", Fault::Refused).to_string(),
+            "localhost:443 (127.0.0.1:443) refuses connections: nobody listens there: the server is not running, or listens elsewhere: look at its own log, start it, or correct `verify`"
+        );
+        assert!(not_served("localhost:443", Fault::Refused).is_refused());
+        assert!(!not_served("localhost:443", Fault::TimedOut(Phase::Connect)).is_refused());
+        let pair = NotServed {
+            client: Client::Rsa,
+            others: 3,
+            ..not_served("127.0.0.1:443", Fault::Declined("handshake_failure".to_owned()))
+        };
+        assert_eq!(
+            pair.to_string(),
+            "127.0.0.1:443 refuses the handshake (handshake_failure), asked for a.example over TLS 1.3 by a client that can use RSA keys only: it has no certificate for clients that can use RSA keys only, or not read it yet: configure both certificates of the pair in it, and reload it (3 other names of the certificate are not served either)"
+        );
+    }
+
+    #[test]
+    fn what_is_seen_decides_what_is_advised() {
+        let missing =
+            |is_known| Verdict::Missing { of: "CN=a".to_owned(), issuer: "CN=R10".to_owned(), is_known };
+        let began = |text: &[u8]| Fault::NoTls { began: text.to_vec() };
+        let words = |protocol| Fault::Words { protocol, seen: "its greeting is `554 no`".to_owned() };
+        for (endpoint, fault, parts) in [
+            ("127.0.0.1:80", began(b"HTTP/1.1 400 Bad"), ["says `HTTP/1.1 400 Bad`", "plain HTTP"]),
+            ("127.0.0.1:25", began(b"220 mail"), ["speaks no TLS", "write \"smtp://127.0.0.1:25\""]),
+            ("127.0.0.1:143", began(b"* OK hi"), ["speaks no TLS", "write \"imap://127.0.0.1:143\""]),
+            ("127.0.0.1:22", began(b"SSH-2.0-x"), ["SSH-2.0-x", "wrong port"]),
+            ("127.0.0.1:9", began(b"\x1b[2J"), ["says ` [2J`", "another program"]),
+            (
+                "smtp://127.0.0.1:25",
+                words(Protocol::Smtp),
+                ["begin TLS as SMTP does: its greeting is `554 no`", "switch STARTTLS on"],
+            ),
+            ("imap://127.0.0.1:143", words(Protocol::Imap), ["as IMAP does", "write \"127.0.0.1:143\""]),
+            (
+                "smtp://127.0.0.1:465",
+                Fault::TimedOut(Phase::Banner),
+                ["says nothing", "write \"127.0.0.1:465\""],
+            ),
+            (
+                "127.0.0.1:443",
+                Fault::Closed(Phase::Handshake),
+                ["hangs up when TLS begins", "write \"proxy+tls://127.0.0.1:443\""],
+            ),
+            (
+                "proxy+tls://127.0.0.1:443",
+                Fault::TimedOut(Phase::Handshake),
+                ["does not answer to TLS", "write \"127.0.0.1:443\""],
+            ),
+            ("127.0.0.1:443", Fault::Nameless, ["serves no such name", "add the name"]),
+            (
+                "127.0.0.1:443",
+                Fault::Other { leaf: leaf(), covers: false },
+                ["shows another certificate", "a default one does"],
+            ),
+            (
+                "127.0.0.1:443",
+                Fault::Other { leaf: leaf(), covers: true },
+                ["shows another certificate", "reads other files"],
+            ),
+            (
+                "127.0.0.1:443",
+                Fault::Mixed { leaf: leaf() },
+                ["to some connections, and to others a.example", "an old worker"],
+            ),
+            (
+                "127.0.0.1:443",
+                Fault::Incomplete(missing(true)),
+                ["`CN=R10`, which is not sent", "cert.pem in place of fullchain.pem?"],
+            ),
+            ("127.0.0.1:443", Fault::Incomplete(missing(false)), ["incomplete chain", "acme.roots"]),
+            (
+                "mail:443",
+                Fault::Unknown("no such host".to_owned()),
+                ["leads to no address (no such host)", "address records"],
+            ),
+        ] {
+            let told = not_served(endpoint, fault).to_string();
+            for part in parts {
+                assert!(told.contains(part), "{part}: {told}");
+            }
+        }
+    }
+}

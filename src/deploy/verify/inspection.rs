@@ -1,17 +1,24 @@
 //! One endpoint and one name, looked at: what is shown, whoever put it there.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::chain::{self, Chain};
-use super::handshake::{Hello, Shown, shake};
+use super::fault::HANGUPS;
+use super::handshake::{Failed, Hello, Shown, shake};
 use super::{CONNECTION, CONNECTIONS, Client, Expected, Fault, Leaf, NotServed, Phase, Roots, Version};
 use super::{stranger, wanted};
 use crate::clock;
 use crate::config::Endpoint;
 use crate::hostname::Identifier;
+
+/// Names that are looked at at once.
+const AT_ONCE: usize = 4;
 
 /// What an endpoint shows for a name.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,12 +80,44 @@ pub async fn inspect(
     seen
 }
 
+/// As [`inspect`], for each of `identifiers`, a few at once. Where the first one meets nobody to shake hands
+/// with, the others would not either: they are left out.
+pub async fn inspect_all(
+    endpoint: &Endpoint,
+    identifiers: &[Identifier],
+    expected: &[Expected],
+    roots: &Roots,
+    within: Duration,
+) -> Vec<Inspection> {
+    let Some((first, others)) = identifiers.split_first() else { return Vec::new() };
+    let mut all = vec![inspect(endpoint, first, expected, roots, within).await];
+    if all[0].faults.iter().any(|fault| fault.fault.is_of_every_name()) {
+        return all;
+    }
+    let shared = Arc::new((endpoint.clone(), expected.to_vec(), roots.clone()));
+    let permits = Arc::new(Semaphore::new(AT_ONCE));
+    let mut running = JoinSet::new();
+    for (place, identifier) in others.iter().cloned().enumerate() {
+        let (shared, permits) = (shared.clone(), permits.clone());
+        running.spawn(async move {
+            let _permit = permits.acquire().await.expect("nobody closes the semaphore");
+            let (endpoint, expected, roots) = &*shared;
+            (place, inspect(endpoint, &identifier, expected, roots, within).await)
+        });
+    }
+    let mut rest = running.join_all().await;
+    rest.sort_by_key(|(place, _)| *place);
+    all.extend(rest.into_iter().map(|(_, inspection)| inspection));
+    all
+}
+
 impl Inspection {
     async fn look(&mut self, expected: Option<&Expected>, client: Client, roots: &Roots, end: Instant) {
         let count = if expected.is_some() { CONNECTIONS } else { Version::ALL.len() };
         let mut speaks = Version::ALL.to_vec();
         let (mut wrong, mut has_been_right) = (None, false);
-        for turn in 0..count {
+        let (mut turn, mut hangups) = (0, 0);
+        while turn < count {
             let version = speaks[turn % speaks.len()];
             let left = end.saturating_duration_since(Instant::now());
             let hello = Hello { identifier: self.identifier.clone(), version, client };
@@ -98,9 +137,14 @@ impl Inspection {
                         }
                         self.note(&shown, expected, is_expected, (version, client), roots)
                     }
-                    Err(failed) if failed.fault.is_decline() && speaks.len() > 1 => {
+                    Err(failed) if failed.fault.is_decline(hangups + 1) && speaks.len() > 1 => {
                         speaks.retain(|spoken| *spoken != version);
                         None
+                    }
+                    // It may be a worker that ends.
+                    Err(Failed { fault: Fault::Closed(Phase::Handshake), .. }) if hangups < HANGUPS => {
+                        hangups += 1;
+                        continue;
                     }
                     Err(failed) => Some((failed.address, failed.fault)),
                 }
@@ -109,6 +153,7 @@ impl Inspection {
                 self.blame(address, version, client, fault);
                 break;
             }
+            (turn, hangups) = (turn + 1, 0);
         }
         if let Some((address, version, fault)) = wrong {
             let fault = match fault {
@@ -144,7 +189,8 @@ impl Inspection {
         if self.sightings.contains(&sighting) {
             return None;
         }
-        if !sighting.chain.is_complete() {
+        // One that should not be there is a fault by itself.
+        if !sighting.chain.is_complete() && is_expected != Some(false) {
             let fault = Fault::Incomplete(sighting.chain.verdict.clone());
             self.blame(Some(shown.address), version, client, fault);
         }
@@ -159,7 +205,7 @@ impl Inspection {
             identifier: self.identifier.clone(),
             version,
             client,
-            fault,
+            fault: Box::new(fault),
             others: 0,
         });
     }

@@ -1,7 +1,7 @@
 //! The proof of a deploy: for each name new connections, until five in a row show the new leaf with its whole
 //! chain, or the time is up.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -145,6 +145,8 @@ impl Job {
         let mut wrong: Option<Wrong> = None;
         let mut broken_since: Option<Instant> = None;
         let mut warnings = BTreeSet::new();
+        // Connections in a row, of each version, that came to nothing.
+        let mut refused: BTreeMap<Version, usize> = BTreeMap::new();
         loop {
             let version = versions[turn % versions.len()];
             turn += 1;
@@ -153,6 +155,8 @@ impl Job {
                     wrong.unwrap_or(Wrong { address: None, version, fault: Fault::TimedOut(Phase::Connect) });
                 return Err(self.failure(&place, wrong, has_been_right));
             };
+            let refused_before = refused.entry(version).or_insert(0);
+            *refused_before = if looked.is_err() { *refused_before + 1 } else { 0 };
             match looked {
                 Ok(shown) if self.expected.is_shown_in(&shown.chain) => {
                     has_been_right = true;
@@ -179,7 +183,7 @@ impl Job {
                     let fault = stranger(&shown.chain, &self.expected, &self.identifier);
                     wrong = Some(Wrong { address: Some(shown.address), version, fault });
                 }
-                Err(failed) if failed.fault.is_decline() && versions.len() > 1 => {
+                Err(failed) if failed.fault.is_decline(refused[&version]) && versions.len() > 1 => {
                     versions.retain(|spoken| *spoken != version);
                     wrong.get_or_insert(Wrong { address: failed.address, version, fault: failed.fault });
                     continue;
@@ -221,7 +225,7 @@ impl Job {
             identifier: self.identifier.clone(),
             version: wrong.version,
             client: self.client,
-            fault,
+            fault: Box::new(fault),
             others: 0,
         }
     }

@@ -151,3 +151,81 @@ fn broken(error: &io::Error) -> Fault {
         _ => Fault::Unreachable(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+
+    use super::*;
+
+    /// What comes of a server that says `said`, and what it was told.
+    async fn told(protocol: Protocol, said: &str) -> (Result<(), String>, String) {
+        let (near, mut far) = duplex(1 << 20);
+        far.write_all(said.as_bytes()).await.unwrap();
+        far.shutdown().await.unwrap();
+        let result = prepare(near, protocol, "[::1]:4711".parse().unwrap()).await;
+        let result = result.map(drop).map_err(|fault| match fault {
+            Fault::Words { seen, .. } => seen,
+            other => format!("{other:?}"),
+        });
+        let mut heard = Vec::new();
+        far.read_to_end(&mut heard).await.unwrap();
+        (result, String::from_utf8(heard).unwrap())
+    }
+
+    #[tokio::test]
+    async fn servers_that_begin_tls() {
+        let said = "220-mail.example ESMTP\r\n220 ready\r\n250-mail.example\r\n250-SIZE 1\r\n250-starttls\r\n250 HELP\r\n220 go on\r\n";
+        let (result, heard) = told(Protocol::Smtp, said).await;
+        assert_eq!((result, heard.as_str()), (Ok(()), "EHLO [IPv6:::1]\r\nSTARTTLS\r\n"));
+        let said = "* OK [CAPABILITY IMAP4rev1 STARTTLS] ready\r\n* CAPABILITY IMAP4rev1\r\na1 OK go on\r\n";
+        let (result, heard) = told(Protocol::Imap, said).await;
+        assert_eq!((result, heard.as_str()), (Ok(()), "a1 STARTTLS\r\n"));
+        assert_eq!(told(Protocol::Tls, "").await, (Ok(()), String::new()));
+    }
+
+    #[tokio::test]
+    async fn servers_that_do_not() {
+        let endless_lines = "220-again\r\n".repeat(10_000);
+        let endless_line = "2".repeat(100_000);
+        for (protocol, said, seen) in [
+            (Protocol::Smtp, "554 no\r\n", "its greeting is `554 no`"),
+            (Protocol::Smtp, "HTTP/1.1 400 Bad Request\r\n\r\n", "it says `HTTP/1.1 400 Bad Request`"),
+            (Protocol::Smtp, "220 a\r\n502 what\r\n", "its answer to EHLO is `502 what`"),
+            (
+                Protocol::Smtp,
+                "220 a\r\n250-a\r\n250 SIZE 1\r\n",
+                "it does not offer STARTTLS; what it offers is `250-a; 250 SIZE 1`",
+            ),
+            (
+                Protocol::Smtp,
+                "220 a\r\n250-a\r\n250 STARTTLS\r\n454 not now\r\n",
+                "its answer to STARTTLS is `454 not now`",
+            ),
+            (
+                Protocol::Smtp,
+                "220 a\r\n250 x STARTTLS\r\n",
+                "it does not offer STARTTLS; what it offers is `250 x STARTTLS`",
+            ),
+            (
+                Protocol::Smtp,
+                "220 a\r\n250-a\r\n250 STARTTLS\r\n220 go\r\n250 injected\r\n",
+                "it goes on talking in the clear after it agreed to STARTTLS",
+            ),
+            (Protocol::Smtp, "220 half", "it hung up in the midst of `220 half`"),
+            (Protocol::Smtp, "", "Closed(Banner)"),
+            (Protocol::Smtp, "220 a\r\n", "Closed(Banner)"),
+            (Protocol::Smtp, "22é a\r\n", "it says `22é a`"),
+            (Protocol::Imap, "* BYE full\r\n", "its greeting is `* BYE full`"),
+            (Protocol::Imap, "* PREAUTH hello\r\n", "its greeting is `* PREAUTH hello`"),
+            (Protocol::Imap, "* OK\r\na1 BAD what\r\n", "its answer to STARTTLS is `a1 BAD what`"),
+            (Protocol::Imap, "* OKAY\r\n", "its greeting is `* OKAY`"),
+        ] {
+            assert_eq!(told(protocol, said).await.0.unwrap_err(), seen, "{said}");
+        }
+        for said in [&endless_lines, &endless_line] {
+            let seen = told(Protocol::Smtp, said).await.0.unwrap_err();
+            assert!(seen.starts_with("it talks without an end; it begins so:") && seen.len() < 600, "{seen}");
+        }
+    }
+}

@@ -30,7 +30,7 @@ impl Nginx {
              }}",
             origin.display()
         );
-        Self::start(bed, &|program| Command::new(program), "upstream", &server, port)
+        Self::servers(bed, "upstream", &format!("server {{ {server} }}"), port, 1)
     }
 
     /// A TLS server of what the folder `live` holds: `fullchain.pem` and `privkey.pem`.
@@ -46,10 +46,22 @@ impl Nginx {
              ssl_certificate {live}/fullchain.pem; ssl_certificate_key {live}/privkey.pem;
              location / {{ return 200 \"nginx\\n\"; }}"
         );
-        Self::start(bed, program, "tls", &server, port)
+        Self::start(bed, program, "tls", &format!("server {{ {server} }}"), port, 1)
     }
 
-    fn start(bed: &Bed, by: &dyn Fn(&str) -> Command, name: &str, server: &str, port: u16) -> Self {
+    /// These servers, of which one listens on `port`, with that many workers.
+    pub(crate) fn servers(bed: &Bed, name: &str, servers: &str, port: u16, workers: usize) -> Self {
+        Self::start(bed, &|program| Command::new(program), name, servers, port, workers)
+    }
+
+    fn start(
+        bed: &Bed,
+        by: &dyn Fn(&str) -> Command,
+        name: &str,
+        servers: &str,
+        port: u16,
+        workers: usize,
+    ) -> Self {
         let dir = bed.path(&format!("nginx-{name}"));
         fs::create_dir_all(&dir).unwrap();
         let folders: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -58,9 +70,9 @@ impl Nginx {
         let config = bed.write(
             &format!("nginx-{name}/nginx.conf"),
             format!(
-                "daemon off; pid {dir}/pid; error_log {dir}/error.log; worker_processes 1;
+                "daemon off; pid {dir}/pid; error_log {dir}/error.log; worker_processes {workers};
                  events {{ worker_connections 1000; }}
-                 http {{ access_log off; {folders} server {{ {server} }} }}\n",
+                 http {{ access_log off; ssl_protocols TLSv1.2 TLSv1.3; {folders} {servers} }}\n",
                 dir = dir.display()
             ),
         );

@@ -1,0 +1,312 @@
+//! `verify`: what is shown where certificates were deployed to, or anywhere else.
+
+mod report;
+
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{Arguments, FAILED, Failure, USAGE, config_environment, log, output, runtime};
+use crate::clock;
+use crate::config::{CertificateRequest, Config, Endpoint, Issuer, Notify, Protocol};
+use crate::deploy::verify::{Expected, Roots, endpoint_of, inspect_all};
+use crate::hostname::{Hostname, Identifier};
+use crate::store::{Store, live_chains};
+use report::{Measure, Report, describe, judge};
+
+/// For one name at one endpoint.
+const WITHIN: Duration = Duration::from_secs(20);
+/// What `service` says of this program's own front.
+const FRONT: &str = "front";
+
+#[derive(Args, Debug)]
+pub(super) struct VerifyArguments {
+    /// Certificates by name, or hostnames of theirs; every certificate if none is given
+    names: Vec<String>,
+    /// Look there in place of where certificates are deployed to: HOST:PORT, with `smtp://` or `imap://` before
+    /// it for STARTTLS (implied by the ports 25, 587 and 143), `proxy+tls://` where a PROXY header is expected.
+    /// `--hostname` tells the name to ask for then, else it is the endpoint's own, else those of the
+    /// configuration, which need not be there; `--roots` are trusted besides all others
+    #[arg(long, value_name = "ENDPOINT", value_parser = at)]
+    at: Vec<Endpoint>,
+    /// Print JSON: an object with `ok`, `warnings` and `endpoints`, one for each endpoint and name; the README
+    /// has their fields
+    #[arg(long)]
+    json: bool,
+}
+
+/// One endpoint, and what is asked for there.
+struct Target {
+    endpoint: Endpoint,
+    identifiers: Vec<Identifier>,
+    expected: Vec<Expected>,
+    measure: Measure,
+}
+
+pub(super) fn run(arguments: &Arguments, verify: &VerifyArguments) -> Result<u8, Failure> {
+    let asked = asked(arguments, verify)?;
+    let config = load(arguments, verify)?;
+    log::start(arguments, "warn")?;
+    let mut warnings = Vec::new();
+    let roots = roots(config.as_ref(), arguments.flags.roots.as_deref(), &mut warnings)?;
+    let targets = targets(config.as_ref(), verify, &asked, &mut warnings)?;
+    if targets.is_empty() {
+        for warning in &warnings {
+            output::complain(&format!("warning: {warning}"));
+        }
+        let message = "there is nothing to look at: no certificate is deployed to a server with `verify`, and there is no front; name a place, as in `wicketgate verify --at www.example.net:443`";
+        return Err(Failure::new(FAILED, message));
+    }
+    let runtime = runtime()?;
+    let rows = runtime.block_on(async {
+        let mut rows = Vec::new();
+        for Target { endpoint, identifiers, expected, measure } in &targets {
+            let seen = inspect_all(endpoint, identifiers, expected, &roots, WITHIN).await;
+            let now = clock::now();
+            rows.extend(seen.iter().map(|inspection| judge(inspection, measure, now)));
+        }
+        rows
+    });
+    // A name that is still being looked up is nobody's concern any more.
+    runtime.shutdown_background();
+    let report = Report::new(warnings, rows);
+    if verify.json {
+        output::json(&report);
+    } else {
+        output::say(&describe(&report, output::is_watched()));
+    }
+    Ok(if report.ok { 0 } else { FAILED })
+}
+
+/// An endpoint as a person writes it; the port tells the protocol where no scheme does.
+fn at(text: &str) -> Result<Endpoint, String> {
+    let mut endpoint: Endpoint = text.parse()?;
+    if !text.contains("://") {
+        endpoint.protocol = match endpoint.port {
+            25 | 587 => Protocol::Smtp,
+            143 => Protocol::Imap,
+            _ => Protocol::Tls,
+        };
+    }
+    Ok(endpoint)
+}
+
+/// A name or an address, `localhost` and its like included.
+fn identifier(text: &str) -> Result<Identifier, String> {
+    match text.parse() {
+        Ok(ip) => Ok(Identifier::Ip(ip)),
+        Err(_) => Hostname::parse_any(text).map(Identifier::Dns).map_err(|e| e.to_string()),
+    }
+}
+
+/// With `--at`, what `--hostname` wants to be asked for.
+fn asked(arguments: &Arguments, verify: &VerifyArguments) -> Result<Vec<Identifier>, Failure> {
+    if verify.at.is_empty() {
+        return Ok(Vec::new());
+    }
+    let names = arguments.flags.hostname.iter().map(|name| identifier(name));
+    names.collect::<Result<_, _>>().map_err(|e| Failure::new(USAGE, e))
+}
+
+/// The configuration; with `--at` there need not be one.
+fn load(arguments: &Arguments, verify: &VerifyArguments) -> Result<Option<Config>, Failure> {
+    let file = Config::file(arguments.config.clone());
+    if file.is_none() && !verify.at.is_empty() {
+        return Ok(None);
+    }
+    let mut flags = arguments.flags.clone();
+    flags.roots = None;
+    if !verify.at.is_empty() {
+        flags.hostname.clear();
+    }
+    let config = Config::load(file.as_deref(), config_environment(), &flags)?;
+    for warning in &config.warnings {
+        output::complain(&format!("warning: {warning}"));
+    }
+    Ok(Some(config))
+}
+
+fn roots(config: Option<&Config>, given: Option<&str>, warnings: &mut Vec<String>) -> Result<Roots, Failure> {
+    let mut roots = Roots::public();
+    if let Some(path) = given {
+        roots.add_file(Path::new(path)).map_err(|e| Failure::new(FAILED, e))?;
+    }
+    let Some(config) = config else { return Ok(roots) };
+    if let Some(path) = &config.acme.roots
+        && let Err(e) = roots.add_file(path)
+    {
+        warnings.push(e.to_string());
+    }
+    if config.acme.issuers().any(|issuer| *issuer == Issuer::Embedded)
+        && let Ok(Some(pem)) =
+            Store::open_existing(&config.state_dir).and_then(|store| store.embedded_roots())
+    {
+        roots.add_pem(&pem);
+    }
+    Ok(roots)
+}
+
+/// What is to be looked at.
+fn targets(
+    config: Option<&Config>,
+    verify: &VerifyArguments,
+    asked: &[Identifier],
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Target>, Failure> {
+    let chosen = match config {
+        Some(config) => chosen(config, &verify.names)?,
+        None if verify.names.is_empty() => Vec::new(),
+        None => {
+            let message = "without a configuration no certificate is known by name: use `--hostname` for what to ask for";
+            return Err(Failure::new(FAILED, message));
+        }
+    };
+    let places: Vec<_> =
+        verify.at.iter().map(|endpoint| (endpoint, alone(endpoint, verify, asked))).collect();
+    let mut targets = Vec::new();
+    for (endpoint, own) in &places {
+        let own = own
+            .clone()
+            .or_else(|| chosen.is_empty().then(|| identifier(&endpoint.host).into_iter().collect()));
+        let expiring_below =
+            config.map_or_else(|| Notify::default().expiring_below, |c| c.notify.expiring_below);
+        targets.extend(own.map(|identifiers| Target {
+            endpoint: (*endpoint).clone(),
+            identifiers,
+            expected: Vec::new(),
+            measure: Measure { expiring_below, ..Measure::default() },
+        }));
+    }
+    if !places.is_empty() && places.iter().all(|(_, own)| own.is_some()) {
+        return Ok(targets);
+    }
+    for (config, request, identifiers) in chosen {
+        let expected = stored(config, request, warnings);
+        let looked_at: Vec<_> = if verify.at.is_empty() {
+            let deployed = deployed(config, request, warnings);
+            deployed.into_iter().map(|(service, endpoint)| (Some(service), endpoint)).collect()
+        } else {
+            let common = places.iter().filter(|(_, own)| own.is_none());
+            common.map(|(endpoint, _)| (None, (*endpoint).clone())).collect()
+        };
+        let identifiers = if asked.is_empty() { identifiers } else { asked.to_vec() };
+        targets.extend(looked_at.into_iter().map(|(service, endpoint)| Target {
+            endpoint,
+            identifiers: identifiers.clone(),
+            expected: expected.clone(),
+            measure: Measure {
+                certificate: Some(request.name.clone()),
+                service,
+                is_private: is_private(config),
+                expiring_below: config.notify.expiring_below,
+            },
+        }));
+    }
+    Ok(targets)
+}
+
+/// What to ask an endpoint of `--at` for, if that does not depend on a configured certificate.
+fn alone(endpoint: &Endpoint, verify: &VerifyArguments, asked: &[Identifier]) -> Option<Vec<Identifier>> {
+    if !verify.names.is_empty() {
+        return None;
+    }
+    if !asked.is_empty() {
+        return Some(asked.to_vec());
+    }
+    match identifier(&endpoint.host) {
+        Ok(name @ Identifier::Dns(_)) => Some(vec![name]),
+        _ => None,
+    }
+}
+
+type Chosen<'a> = (&'a Config, &'a CertificateRequest, Vec<Identifier>);
+
+/// Certificates by their names, or by one of theirs; all where none is given.
+fn chosen<'a>(config: &'a Config, names: &[String]) -> Result<Vec<Chosen<'a>>, Failure> {
+    if names.is_empty() {
+        return Ok(config.certificates.iter().map(|c| (config, c, c.identifiers.clone())).collect());
+    }
+    let mut chosen: Vec<Chosen<'a>> = Vec::new();
+    for name in names {
+        let wanted = identifier(name).ok();
+        let found = config.certificates.iter().find(|c| c.name == *name).map(|c| (c, c.identifiers.clone()));
+        let found = found.or_else(|| {
+            let wanted = wanted?;
+            let certificate = config.certificates.iter().find(|c| c.identifiers.contains(&wanted))?;
+            Some((certificate, vec![wanted]))
+        });
+        let Some((certificate, identifiers)) = found else {
+            let known: Vec<_> = config.certificates.iter().map(|c| c.name.as_str()).collect();
+            let message = format!(
+                "`{name}` is neither a certificate of the configuration (it names {}) nor a name of one; what others show is looked at with `--at`",
+                known.join(", ")
+            );
+            return Err(Failure::new(FAILED, message));
+        };
+        match chosen.iter_mut().find(|(_, c, _)| c.name == certificate.name) {
+            Some((_, _, already)) => {
+                let new: Vec<_> = identifiers.into_iter().filter(|id| !already.contains(id)).collect();
+                already.extend(new);
+            }
+            None => chosen.push((config, certificate, identifiers)),
+        }
+    }
+    Ok(chosen)
+}
+
+/// Where a certificate is deployed to, and by which name.
+fn deployed(
+    config: &Config,
+    request: &CertificateRequest,
+    warnings: &mut Vec<String>,
+) -> Vec<(String, Endpoint)> {
+    let mut places = Vec::new();
+    for service in &request.deploy {
+        let Some(target) = config.deploy.get(service) else { continue };
+        if target.verify.is_empty() {
+            warnings.push(format!(
+                "{}: {service} is not looked at, since [deploy.{service}] has no `verify`",
+                request.name
+            ));
+        }
+        places.extend(target.verify.iter().map(|endpoint| (service.clone(), endpoint.clone())));
+    }
+    for listen in config.front.iter().flat_map(|front| &front.listen) {
+        places.push((FRONT.to_owned(), endpoint_of(*listen)));
+    }
+    places
+}
+
+/// The live version; what hinders is told, and what is shown is judged without it.
+fn stored(config: &Config, request: &CertificateRequest, warnings: &mut Vec<String>) -> Vec<Expected> {
+    let name = &request.name;
+    let chains = match live_chains(&config.state_dir, name) {
+        Ok(chains) if chains.is_empty() => {
+            warnings.push(format!("{name}: no certificate is stored yet; what is shown is judged by itself"));
+            return Vec::new();
+        }
+        Ok(chains) => chains,
+        Err(e) => {
+            warnings.push(format!(
+                "{name}: what is stored cannot be compared with what is shown, which is judged by itself: {e}"
+            ));
+            return Vec::new();
+        }
+    };
+    let mut expected = Vec::new();
+    for chain in chains {
+        match Expected::new(chain) {
+            Ok(one) => expected.push(one),
+            Err(why) => warnings.push(format!("{name}: the stored certificate cannot be read: {why}")),
+        }
+    }
+    expected
+}
+
+/// One of the issuers is not a public CA, or its roots were given.
+fn is_private(config: &Config) -> bool {
+    let is_public =
+        |issuer: &Issuer| matches!(issuer, Issuer::LetsEncrypt | Issuer::ZeroSsl | Issuer::Google);
+    config.acme.roots.is_some() || !config.acme.issuers().all(is_public)
+}
