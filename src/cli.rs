@@ -5,6 +5,7 @@ mod challenge;
 mod check;
 mod config;
 mod following;
+mod import;
 mod log;
 mod notify;
 mod output;
@@ -71,6 +72,9 @@ enum Command {
     Reload,
     /// Try the ways of [notify] to tell a person
     Notify(notify::NotifyArguments),
+    /// Take over accounts, certificates and settings from another ACME client, whose files are only read
+    #[command(subcommand)]
+    Import(import::ImportCommand),
     /// Check the configuration, or print an example of one
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -187,6 +191,7 @@ fn dispatch(arguments: &Arguments) -> Result<u8, Failure> {
         Command::Status(status) => status::run(arguments, status),
         Command::Reload => reload::run(arguments),
         Command::Notify(notify) => notify::run(arguments, notify),
+        Command::Import(command) => import::run(arguments, command),
         Command::Config(command) => config::run(arguments, command),
         Command::Challenge(command) => challenge::run(arguments, command),
         Command::Completions { shell } => {
