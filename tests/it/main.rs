@@ -15,6 +15,7 @@ mod demo;
 mod fences;
 mod front;
 mod gate;
+mod import;
 mod nginx;
 mod notify;
 mod pebble;

@@ -169,11 +169,10 @@ impl Files {
         let mut passed = Vec::new();
         for version in &found.versions {
             let chain = version.chain.as_deref().map_err(Clone::clone);
-            if let (true, Ok((exact, wildcards))) = (
-                files.identifiers.is_empty(),
-                chain.clone().and_then(|c| Certificate::names_in(c).map_err(|e| e.to_string())),
-            ) {
-                (files.identifiers, files.wildcards) = (exact, wildcards);
+            if files.identifiers.is_empty() && files.wildcards.is_empty() {
+                let texts = [chain.as_deref().ok(), version.leaf.as_deref()];
+                let named = texts.into_iter().flatten().find_map(|text| Certificate::names_in(text).ok());
+                (files.identifiers, files.wildcards) = named.unwrap_or_default();
             }
             let proven = chain.and_then(|chain| {
                 let key = version.key.as_ref().map_err(Clone::clone)?;

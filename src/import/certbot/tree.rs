@@ -22,6 +22,9 @@ const MAX_DEPTH: usize = 8;
 /// Versions of a lineage that are looked at, the newest ones.
 const VERSIONS: usize = 3;
 
+/// The files of a version.
+const KINDS: [&str; 4] = ["privkey", "fullchain", "cert", "chain"];
+
 /// Why there is nothing to import.
 #[derive(Debug, thiserror::Error)]
 pub enum TreeError {
@@ -80,6 +83,8 @@ pub(super) struct FoundVersion {
     /// Where it was found.
     pub(super) place: String,
     pub(super) chain: Found<String>,
+    /// The certificate alone, for its names.
+    pub(super) leaf: Option<String>,
     pub(super) key: Found<Zeroizing<String>>,
 }
 
@@ -228,7 +233,7 @@ impl Reader {
         let names = self.names(&archive, &mut troubles);
         let mut numbers: Vec<u32> = names
             .iter()
-            .filter_map(|name| name.strip_prefix("privkey").or(name.strip_prefix("fullchain")))
+            .filter_map(|name| KINDS.iter().find_map(|kind| name.strip_prefix(kind)))
             .filter_map(|rest| rest.strip_suffix(".pem")?.parse().ok())
             .collect();
         numbers.sort_unstable_by(|a, b| b.cmp(a));
@@ -237,25 +242,31 @@ impl Reader {
             .into_iter()
             .take(VERSIONS)
             .map(|number| {
-                let (chain, key) =
-                    (format!("{archive}/fullchain{number}.pem"), format!("{archive}/privkey{number}.pem"));
-                self.version(format!("{archive}, version {number}"), &chain, &key)
+                self.version(format!("{archive}, version {number}"), |kind| {
+                    format!("{archive}/{kind}{number}.pem")
+                })
             })
             .collect();
         let live = format!("live/{folder}");
-        let at_live =
-            self.version(live.clone(), &format!("{live}/fullchain.pem"), &format!("{live}/privkey.pem"));
+        let at_live = self.version(live.clone(), |kind| format!("{live}/{kind}.pem"));
         for trouble in [at_live.chain.as_ref().err(), at_live.key.as_ref().err()].into_iter().flatten() {
             troubles.push(trouble.clone());
         }
-        if at_live.chain.is_ok() || at_live.key.is_ok() {
+        if at_live.chain.is_ok() || at_live.leaf.is_some() || at_live.key.is_ok() {
             versions.push(at_live);
         }
         (FoundLineage { name: name.to_owned(), file, versions, troubles }, folder)
     }
 
-    fn version(&self, place: String, chain: &str, key: &str) -> FoundVersion {
-        FoundVersion { place, chain: self.required(chain), key: self.required(key).map(Zeroizing::new) }
+    fn version(&self, place: String, path: impl Fn(&str) -> String) -> FoundVersion {
+        let [key, full, leaf, rest] = KINDS.map(path);
+        let leaf = self.optional(&leaf).ok().flatten();
+        // Its two halves are as good, where they fit.
+        let chain = self.required(&full).or_else(|trouble| match (&leaf, self.optional(&rest)) {
+            (Some(leaf), Ok(Some(rest))) => Ok(format!("{leaf}\n{rest}")),
+            _ => Err(trouble),
+        });
+        FoundVersion { place, chain, leaf, key: self.required(&key).map(Zeroizing::new) }
     }
 
     /// Every account: a folder with a key, at any depth, since the CA's path is in the way.
@@ -436,6 +447,22 @@ mod tests {
         );
         assert_eq!(tree.orphans, ["orphan.test"]);
         assert_eq!(tree.troubles, ["`accounts/gone` leads to nothing, which is missing"]);
+    }
+
+    #[test]
+    fn the_halves_of_a_chain_are_as_good() {
+        let holder = folder();
+        let root = holder.path();
+        for kind in ["cert", "chain"] {
+            write(root, &format!("archive/a.test/{kind}10.pem"), kind);
+        }
+        fs::remove_file(root.join("archive/a.test/fullchain10.pem")).unwrap();
+        let tree = Tree::read(root).unwrap();
+        assert_eq!(tree.lineages[0].versions[0].chain.as_deref(), Ok("cert\nchain"));
+        fs::remove_file(root.join("archive/a.test/chain10.pem")).unwrap();
+        let version = Tree::read(root).unwrap().lineages.remove(0).versions.remove(0);
+        assert_eq!(version.chain, Err("`archive/a.test/fullchain10.pem` is missing".to_owned()));
+        assert_eq!(version.leaf.as_deref(), Some("cert"));
     }
 
     #[test]
