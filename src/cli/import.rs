@@ -51,13 +51,14 @@ pub(super) fn run(arguments: &Arguments, command: &ImportCommand) -> Result<u8, 
     keep(&plan, &present.state_dir, certbot.dry_run, &mut report)?;
     let place = Place { state_dir: present.state_dir, roots: present.acme.roots };
     let text = plan.configuration(&place);
-    let written = (!plan.lineages.is_empty()).then(|| {
-        let wanted = certbot.output.clone().unwrap_or(usual);
-        if certbot.dry_run { Written::Shown(wanted) } else { write(&wanted, &text, certbot.output.is_some()) }
+    let wanted = certbot.output.clone().unwrap_or(usual);
+    let written = (!plan.lineages.is_empty()).then(|| match certbot.dry_run {
+        true => Written::Shown(wanted.clone()),
+        false => write(&wanted, &text, certbot.output.is_some()),
     });
-    report.configuration(written.as_ref(), &text);
-    if plan.active().next().is_some() {
-        report.next_steps(&plan, &place, written.as_ref());
+    if let Some(written) = &written {
+        report.configuration(written, &text);
+        report.next_steps(&plan, &place, written, &wanted);
     }
     output::say(&report.text);
     if let Some(Written::Shown(_) | Written::Printed { .. }) = &written {
@@ -91,9 +92,10 @@ fn keep(plan: &Plan, state_dir: &Path, dry_run: bool, report: &mut Report) -> Re
         let kind = &account.kind;
         report.kept(&account.issuer.name(), &format!("{} ({kind} key)", account.url), kept);
     }
-    if plan.accounts.is_empty() {
-        report.line("  none that can be used: a new one is made at the first order");
-    }
+    report.line(match plan.accounts.is_empty() {
+        true => "  none that can be used: a new one is made at the first order",
+        false => "  nothing has changed at the CA: certbot can go on using the same ones",
+    });
     report.title("Certificates");
     for lineage in &plan.lineages {
         let kept = keep_lineage(store, lineage, write);
@@ -225,8 +227,7 @@ impl Report {
         }
     }
 
-    fn configuration(&mut self, written: Option<&Written>, text: &str) {
-        let Some(written) = written else { return };
+    fn configuration(&mut self, written: &Written, text: &str) {
         self.title("Configuration");
         match written {
             Written::New(path) => self.line(&format!("  written to {}", path.display())),
@@ -250,16 +251,25 @@ impl Report {
         }
     }
 
-    fn next_steps(&mut self, plan: &Plan, place: &Place, written: Option<&Written>) {
-        let named = match written.and_then(Written::path) {
-            Some(path) if path == Path::new(DEFAULT_FILE) => String::new(),
-            Some(path) => format!(" --config {}", path.display()),
-            None => String::new(),
+    fn next_steps(&mut self, plan: &Plan, place: &Place, written: &Written, wanted: &Path) {
+        if plan.active().next().is_none() {
+            return;
+        }
+        let named = match wanted {
+            path if path == Path::new(DEFAULT_FILE) => String::new(),
+            path => format!(" --config {}", path.display()),
         };
         self.title("What comes next");
         let (folder, live) = (plan.folder.display(), place.state_dir.join("live"));
+        let read = match written.path() {
+            Some(path) if path != wanted => {
+                format!("{} is as it was: put what you want of {} into it", wanted.display(), path.display())
+            }
+            Some(_) => "read the configuration".to_owned(),
+            None => format!("put what you want of the configuration into {}", wanted.display()),
+        };
         let mut steps = vec![format!(
-            "read the configuration, then: `wicketgate{named} check`; port 80 is the gate's, so a server that holds it gives it up, or passes challenges on"
+            "{read}, then `wicketgate{named} check`: port 80 is the gate's, so a server that holds it gives it up, or passes challenges on"
         )];
         steps.push(format!(
             "`wicketgate{named} renew`: what is missing is obtained, what is not due stays as it is (`rehearse --staging` tries the whole way at no cost)"
@@ -279,13 +289,16 @@ impl Report {
 
 /// How certbot ends, or goes on with what stays with it.
 fn stop_certbot(plan: &Plan) -> String {
-    if plan.lineages.iter().any(|lineage| lineage.stays) {
-        let moved: Vec<_> = plan.active().map(|lineage| printable(&lineage.original, 100)).collect();
-        let renewal = plan.folder.join("renewal");
+    let names = |is_left_out: bool| {
+        let names = plan.lineages.iter().filter(|lineage| lineage.left_out.is_some() == is_left_out);
+        names.map(|lineage| printable(&lineage.original, 100)).collect::<Vec<_>>().join(", ")
+    };
+    if plan.lineages.iter().any(|lineage| lineage.left_out.is_some()) {
         return format!(
-            "only then take what has moved from certbot, which goes on with the rest, so its timer stays: in {}, rename NAME.conf to NAME.conf.moved for {}",
-            renewal.display(),
-            moved.join(", ")
+            "only then take what has moved from certbot: in {}, rename NAME.conf to NAME.conf.moved for {}; its timer stays, for it goes on with {}",
+            plan.folder.join("renewal").display(),
+            names(false),
+            names(true)
         );
     }
     let mut ways: Vec<String> = ["certbot.timer", "certbot-renew.timer", "snap.certbot.renew.timer"]

@@ -70,17 +70,6 @@ impl Plan {
             text.push('\n');
             certificate(&mut text, lineage);
         }
-        for server in ["nginx", "apache"] {
-            if self.active().any(|lineage| lineage.deploy == Some(server)) {
-                let reload = match server {
-                    "nginx" => ["nginx", "-s", "reload"].as_slice(),
-                    _ => &["apachectl", "graceful"],
-                };
-                let _ = writeln!(text, "\n[deploy.{server}]");
-                comment(&mut text, &format!("certbot's plugin reloaded {server} after each renewal."));
-                entry(&mut text, "reload", &list(reload));
-            }
-        }
         if !self.left_behind.is_empty() {
             text.push('\n');
             comment(&mut text, "Not carried over:");
@@ -107,7 +96,7 @@ fn certificate(text: &mut String, lineage: &LineagePlan) {
     if lineage.may_lack_names {
         entry(&mut block, "partial", &quoted("always"));
     }
-    if let Some(deploy) = lineage.deploy.filter(|_| lineage.left_out.is_none()) {
+    if let Some(deploy) = lineage.deploy {
         entry(&mut block, "deploy", &list(&[deploy]));
     }
     if let Some(reason) = &lineage.left_out {

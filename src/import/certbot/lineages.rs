@@ -41,8 +41,6 @@ pub struct LineagePlan {
     pub deploy: Option<&'static str>,
     /// Why it stands in the configuration as a comment only.
     pub left_out: Option<String>,
-    /// It stays with certbot, which must go on renewing it.
-    pub stays: bool,
     /// The files to store.
     pub certificate: Option<Certificate>,
     /// What has no place here, and what else there is to know.
@@ -108,9 +106,11 @@ impl LineagePlan {
         if files.certificate.is_some() && stored_key_type.is_none() {
             notes.push(format!("its key is of a kind that is not made here: the next one is {key_type}"));
         }
-        notes.extend(settings.left_behind.iter().cloned());
         let mut left_out = None;
         let stays = !files.wildcards.is_empty();
+        if !stays {
+            notes.extend(settings.left_behind.iter().cloned());
+        }
         if stays {
             let wildcards: Vec<_> = files.wildcards.iter().map(|parent| format!("*.{parent}")).collect();
             left_out = Some(format!(
@@ -145,7 +145,6 @@ impl LineagePlan {
             // A copy of what somebody else renews would grow old unseen.
             certificate: files.certificate.filter(|_| !stays),
             left_out,
-            stays,
             notes,
             troubles: files.troubles,
             stored_key_type,

@@ -116,7 +116,8 @@ impl Settings {
             ));
         }
         for (key, value) in entries {
-            if value.is_nothing() || READ.contains(&key.as_str()) {
+            let is_told_below = key == "webroot_path" && !map.is_empty();
+            if value.is_nothing() || is_told_below || READ.contains(&key.as_str()) {
                 continue;
             }
             left.extend(reason(key, value, &settings).map(|reason| told(key, value, reason)));
@@ -154,7 +155,10 @@ impl Settings {
     fn of_plugins(&self) -> Vec<String> {
         let mut left = Vec::new();
         match self.authenticator.as_deref() {
-            Some("standalone" | "webroot" | "nginx" | "apache") | None => {}
+            Some("standalone" | "webroot") | None => {}
+            Some(name @ ("nginx" | "apache")) => left.push(format!(
+                "`authenticator = {name}`: {name} answered for certbot on port 80, which is the gate's now"
+            )),
             Some(name) if name == "manual" || is_dns(name) => left.push(format!(
                 "`authenticator = {}`: the names are proven by http-01 now, so port 80 of each must lead to the gate (`wicketgate check` tells)",
                 printable(name, 60)
@@ -164,11 +168,15 @@ impl Settings {
                 printable(name, 60)
             )),
         }
-        if let (Some(name), None) = (self.installer.as_deref(), self.deploy()) {
-            left.push(format!(
+        match (self.installer.as_deref(), self.deploy()) {
+            (_, Some(server)) => left.push(format!(
+                "`installer = {server}`: {server} is tested, reloaded and looked at after each renewal (`deploy`), and its own files are left alone: have it read the certificate's new place"
+            )),
+            (Some(name), None) => left.push(format!(
                 "`installer = {}`: it is not known here; a [deploy.NAME] table with a `reload` command takes its place",
                 printable(name, 60)
-            ));
+            )),
+            (None, None) => {}
         }
         left
     }
@@ -350,7 +358,7 @@ a.test = /var/www/html
         assert_eq!((found.account.as_deref(), found.key_type), (Some("0123"), Some(KeyType::Rsa4096)));
         assert_eq!(found.authenticator.as_deref(), Some("webroot"));
         assert_eq!(found.webroot_names, ["a.test"]);
-        assert_eq!(keys(&found), ["webroot_path", "[[webroot_map]]"]);
+        assert_eq!(keys(&found), ["[[webroot_map]]"]);
         assert_eq!(live_folder(&Conf::parse(OLD)).as_deref(), Some("a.test"));
     }
 
@@ -361,7 +369,7 @@ a.test = /var/www/html
             (
                 "version = 1.12.0\narchive_dir = /etc/letsencrypt/archive/a.test\n[renewalparams]\naccount = 0123\nauthenticator = nginx\ninstaller = nginx\nserver = https://acme-v02.api.letsencrypt.org/directory\n",
                 Some(KeyType::Rsa2048),
-                vec![],
+                vec!["authenticator", "installer"],
             ),
             // 2.1, as Debian 12 has it.
             (
@@ -377,7 +385,7 @@ a.test = /var/www/html
             ),
             // 5.1
             (
-                "version = 5.1.0\n[renewalparams]\naccount = 0123\nauthenticator = manual\nmanual_auth_hook = /a\nkey_type = ecdsa\nelliptic_curve = secp521r1\npreferred_profile = shortlived\nsomething_new = 7\nissuance_timeout = None\n",
+                "version = 5.1.0\n[renewalparams]\naccount = 0123\nauthenticator = manual\nmanual_auth_hook = /a\nkey_type = ecdsa\nelliptic_curve = secp521r1\npreferred_profile = shortlived\nsomething_new = 7\nissuance_timeout = None\n[acme_renewal_info]\nari_retry_after = 2026-11-27T12:00:00\n",
                 None,
                 vec!["elliptic_curve", "manual_auth_hook", "something_new", "authenticator"],
             ),
@@ -398,7 +406,7 @@ a.test = /var/www/html
         assert_eq!(found.profile.as_deref(), Some("tlsserver"));
         assert_eq!(found.listened, Some((Some("127.0.0.1".parse().unwrap()), 8888)));
         assert_eq!(found.deploy(), Some("apache"));
-        assert_eq!(keys(&found), ["required_profile"]);
+        assert_eq!(keys(&found), ["required_profile", "installer"]);
     }
 
     #[test]

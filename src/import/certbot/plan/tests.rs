@@ -116,7 +116,8 @@ fn a_usual_folder_is_carried_over() {
     assert_eq!((a.profile.as_deref(), a.partial), (Some("tlsserver"), Partial::Emergency));
     assert_eq!((rsa.key_type, rsa.partial), (KeyType::Rsa2048, Partial::Always));
     assert_eq!((rsa.deploy.as_slice(), a.deploy.len()), (["nginx".to_owned()].as_slice(), 0));
-    assert_eq!(config.deploy["nginx"].reload, ["nginx", "-s", "reload"]);
+    assert_eq!(config.deploy["nginx"].service, Some(crate::config::Service::Nginx));
+    says(&plan.lineages[1].notes, "`installer = nginx`: nginx is tested, reloaded and looked at");
     assert_eq!(plan.version.as_deref(), Some("2.1.0"));
     assert!(plan.lineages.iter().all(|lineage| lineage.certificate.is_some()));
 }
@@ -128,9 +129,10 @@ fn a_wildcard_stays_with_certbot() {
     let (plan, config) = planned(&tree(vec![usual("a.test", ""), lineage("w.test", dns, both)]));
     assert_eq!(config.certificates.len(), 1);
     let wildcard = &plan.lineages[1];
-    assert!(wildcard.stays && wildcard.certificate.is_none() && wildcard.troubles.is_empty());
+    assert!(wildcard.certificate.is_none() && wildcard.troubles.is_empty());
     says(wildcard.left_out.as_slice(), "*.w.test cannot be proven by http-01");
-    says(&wildcard.notes, "`dns_foo_credentials = /root/foo.ini`");
+    // It needs its plugin and the credentials as before.
+    assert_eq!(wildcard.notes, [""; 0]);
     let text = plan.configuration(&place());
     assert!(text.contains("#[[certificate]]\n#hostnames = [\"w.test\"]\n"), "{text}");
 }
