@@ -62,7 +62,7 @@ pub(super) fn run(arguments: &Arguments, command: &ImportCommand) -> Result<u8, 
     }
     output::say(&report.text);
     if let Some(Written::Shown(_) | Written::Printed { .. }) = &written {
-        output::say(&text);
+        output::say(&format!("\n{text}"));
     }
     Ok(if report.failed { FAILED } else { 0 })
 }
@@ -147,8 +147,8 @@ enum Written {
     Same(PathBuf),
     /// It would go there.
     Shown(PathBuf),
-    /// It could not be written: to standard output with it.
-    Printed { reason: String },
+    /// It is not written: to standard output with it.
+    Printed { reason: String, failed: bool },
 }
 
 impl Written {
@@ -173,15 +173,18 @@ fn write(wanted: &Path, text: &str, is_asked_for: bool) -> Written {
             Err(e) if e.kind() == io::ErrorKind::NotFound => match create(path, text) {
                 Ok(()) => return Written::New(path.to_owned()),
                 Err(e) => {
-                    return Written::Printed { reason: format!("cannot write {}: {e}", path.display()) };
+                    return failed("write", path, &e);
                 }
             },
-            Err(e) => return Written::Printed { reason: format!("cannot read {}: {e}", path.display()) },
+            Err(e) => return failed("read", path, &e),
         }
     }
-    Written::Printed {
-        reason: format!("nothing is overwritten, and there is something in {}", taken.join(" and ")),
-    }
+    let reason = format!("nothing is overwritten, and there is something else in {}", taken.join(" and "));
+    Written::Printed { reason, failed: is_asked_for }
+}
+
+fn failed(action: &str, path: &Path, error: &io::Error) -> Written {
+    Written::Printed { reason: format!("cannot {action} {}: {error}", path.display()), failed: true }
 }
 
 fn create(path: &Path, text: &str) -> io::Result<()> {
@@ -235,9 +238,10 @@ impl Report {
             Written::Shown(path) => {
                 self.line(&format!("  it would go to {}, and is shown below", path.display()));
             }
-            Written::Printed { reason } => {
-                self.failed = true;
-                self.line(&format!("  FAILED: {reason}; it is shown below"));
+            Written::Printed { reason, failed } => {
+                self.failed |= failed;
+                let mark = if *failed { "FAILED: " } else { "" };
+                self.line(&format!("  {mark}{reason}; it is shown below"));
             }
         }
         let shown = written.path().unwrap_or(Path::new("the configuration"));

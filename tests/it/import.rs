@@ -329,10 +329,18 @@ fn nothing_is_written_over() {
     let output = bed.write("other.toml", "mine");
     let import = Import::new(&bed, folder.root.clone()).with(&["--output", output.to_str().unwrap()]);
     let ran = import.run().expect_code(1);
-    assert!(ran.stdout.contains("nothing is overwritten, and there is something in"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("nothing is overwritten, and there is something else in"), "{}", ran.stdout);
     assert!(ran.stdout.contains("hostnames = [\"a.test\"]"), "{}", ran.stdout);
     assert_eq!(fs::read_to_string(&output).unwrap(), "mine");
     assert!(!import.config().exists());
+
+    // Where no path was asked for, that is no failure.
+    let present = bed.write("wicketgate.toml", "# mine\n");
+    let beside = bed.write("wicketgate.imported.toml", "mine too");
+    let ran = Import::new(&bed, folder.root.clone()).run().expect_code(0);
+    assert!(ran.stdout.contains("hostnames = [\"a.test\"]"), "{}", ran.stdout);
+    assert_eq!(fs::read_to_string(&present).unwrap(), "# mine\n");
+    assert_eq!(fs::read_to_string(&beside).unwrap(), "mine too");
 }
 
 #[test]

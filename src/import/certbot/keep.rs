@@ -88,12 +88,13 @@ pub fn keep_lineage(store: Option<&Store>, lineage: &LineagePlan, write: bool) -
 
 /// What is to be known of the files, so that nothing is ordered before it is due.
 fn state(before: LineageState, lineage: &LineagePlan) -> LineageState {
+    let covered = lineage.certificate.as_ref().map(|c| c.identifiers().to_vec()).unwrap_or_default();
     let obtained_at = lineage.certificate.as_ref().and_then(|c| Timestamp::try_from(c.not_before()).ok());
-    let validated = if lineage.was_proven_by_http { lineage.identifiers.clone() } else { Vec::new() };
+    let validated = if lineage.was_proven_by_http { covered.clone() } else { Vec::new() };
     LineageState {
         issuer: lineage.knows_issuer().then(|| lineage.issuer.name()),
         key_type: lineage.stored_key_type,
-        ordered_for: lineage.identifiers.clone(),
+        ordered_for: covered,
         obtained_at,
         patience: None,
         attempts: Attempts::default(),

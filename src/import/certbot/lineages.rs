@@ -179,8 +179,12 @@ impl Files {
             });
             match proven {
                 Ok(certificate) => {
-                    files.identifiers = certificate.identifiers().to_vec();
-                    files.wildcards = certificate.wildcards().to_vec();
+                    // A newer one that is broken tells what is wanted.
+                    if files.identifiers != certificate.identifiers() {
+                        files.notes.push(
+                            "a newer version has other names: it is ordered with those at once".to_owned(),
+                        );
+                    }
                     files.certificate = Some(certificate);
                     if !passed.is_empty() {
                         files.notes.push(format!("its files are those of `{}`", version.place));

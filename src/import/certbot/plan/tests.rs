@@ -207,6 +207,24 @@ fn an_older_version_takes_the_place_of_a_broken_one() {
 }
 
 #[test]
+fn the_names_of_a_broken_newer_version_are_the_wanted_ones() {
+    let mut found = usual("a.test", "");
+    let newest = FoundVersion {
+        place: "archive/a.test, version 2".to_owned(),
+        key: Err("`privkey2.pem` is missing".to_owned()),
+        ..version(pair(&["a.test", "www.a.test", "new.a.test"], 2026, KeyType::EcdsaP256))
+    };
+    found.versions.insert(0, newest);
+    let (plan, config) = planned(&tree(vec![found]));
+    says(&plan.lineages[0].notes, "a newer version has other names");
+    assert_eq!(config.certificates[0].identifiers.len(), 3);
+    let holder = tempfile::tempdir().unwrap();
+    let store = Store::open(&holder.path().join("state")).unwrap();
+    keep_lineage(Some(&store), &plan.lineages[0], true).unwrap();
+    assert_eq!(store.lineage_state("a.test").unwrap().ordered_for.len(), 2);
+}
+
+#[test]
 fn one_ca_is_configured_and_the_others_wait_as_comments() {
     let of =
         |name: &str, server: &str| lineage(name, file(server, ""), pair(&[name], 2026, KeyType::EcdsaP256));
