@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
 use super::accounts::directory_url;
@@ -105,6 +105,11 @@ impl LineagePlan {
         };
         if files.certificate.is_some() && stored_key_type.is_none() {
             notes.push(format!("its key is of a kind that is not made here: the next one is {key_type}"));
+        }
+        let odd: Vec<_> = files.certificate.iter().flat_map(odd_names).collect();
+        if !odd.is_empty() {
+            notes
+                .push(format!("it has {}, which cannot be ordered here and will be missing", odd.join(", ")));
         }
         let mut left_out = None;
         let stays = !files.wildcards.is_empty();
@@ -226,6 +231,22 @@ impl Files {
             self.notes.push(format!("no file tells its names, one of which may be {name}"));
         }
     }
+}
+
+/// Names in a certificate that are none here.
+fn odd_names(certificate: &Certificate) -> Vec<String> {
+    let leaf = certificate.chain().first().and_then(|der| X509Certificate::from_der(der).ok());
+    let Some((_, leaf)) = leaf else { return Vec::new() };
+    let Ok(Some(extension)) = leaf.subject_alternative_name() else { return Vec::new() };
+    let names = extension.value.general_names.iter().filter_map(|name| match name {
+        GeneralName::DNSName(name) => {
+            let is_odd = Hostname::parse_any(name.strip_prefix("*.").unwrap_or(name)).is_err();
+            is_odd.then(|| printable(name, 100))
+        }
+        GeneralName::IPAddress(_) => None,
+        other => Some(printable(&other.to_string(), 100)),
+    });
+    names.collect()
 }
 
 /// The kind of a certificate's key, where there is such a one here.

@@ -268,6 +268,7 @@ fn what_is_wished_but_not_here_is_told() {
     let odd = vec![
         usual("left.test", "autorenew = False\n"),
         lineage("single", file(SERVER, ""), pair(&["intranet"], 2026, KeyType::EcdsaP256)),
+        lineage("under", file(SERVER, ""), pair(&["under.test", "a_b.under.test"], 2026, KeyType::EcdsaP256)),
         lineage("ip", file(SERVER, ""), pair(&["192.0.2.1"], 2026, KeyType::EcdsaP256)),
         lineage(
             "k.test",
@@ -289,12 +290,13 @@ fn what_is_wished_but_not_here_is_told() {
     let of = |name: &str| plan.lineages.iter().find(|lineage| lineage.original == name).unwrap();
     says(of("left.test").left_out.as_slice(), "certbot was told not to renew it");
     says(of("single").left_out.as_slice(), "`intranet` is no name that a public CA signs");
+    says(&of("under").notes, "it has a_b.under.test, which cannot be ordered here");
     assert_eq!(of("ip").profile.as_deref(), Some("shortlived"));
     assert_eq!(of("k.test").key_type, KeyType::EcdsaP256);
     says(&of("k.test").notes, "its file asks for ecdsa-p384, and its key is ecdsa-p256, which stays");
     assert_eq!((of("my site").name.as_str(), of("my_site").name.as_str()), ("_my_site", "my_site"));
     let names: Vec<_> = config.certificates.iter().map(|certificate| certificate.name.as_str()).collect();
-    assert_eq!(names, ["ip", "k.test", "_my_site", "my_site", "a.test"]);
+    assert_eq!(names, ["under", "ip", "k.test", "_my_site", "my_site", "a.test"]);
     for wanted in ["`renewal-hooks/deploy/reload`", "`pre-hook = x`", "`live/old.test`"] {
         says(&plan.left_behind, wanted);
     }
