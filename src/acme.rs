@@ -6,6 +6,7 @@
 //! [`ChallengeTable`](crate::challenge::ChallengeTable) under guards.
 
 mod abandoned;
+mod account_key;
 mod directory;
 mod facts;
 mod failure;
@@ -18,6 +19,7 @@ mod request;
 mod session;
 mod transport;
 
+pub use account_key::{AccountKeyError, credentials};
 pub use facts::{DirectoryFacts, account_uri, directory};
 pub use failure::NameFailure;
 pub use problem::{AcmeError, Verdict};

@@ -193,6 +193,19 @@ impl Certificate {
         })
     }
 
+    /// The exact identifiers and the parents of the wildcards that the first certificate of a chain names,
+    /// with nothing proven.
+    ///
+    /// # Errors
+    /// There is no certificate in it that can be read.
+    pub fn names_in(chain_pem: &str) -> Result<(Vec<Identifier>, Vec<Hostname>), CertificateError> {
+        let der = CertificateDer::from_pem_slice(chain_pem.as_bytes())
+            .map_err(|e| CertificateError::Chain(e.to_string()))?;
+        let (_, leaf) =
+            X509Certificate::from_der(&der).map_err(|e| CertificateError::Chain(e.to_string()))?;
+        names_of(&leaf)
+    }
+
     /// Chain and signing key as the TLS library wants them.
     pub fn certified(&self) -> Arc<CertifiedKey> {
         self.certified.clone()

@@ -6,6 +6,7 @@ mod check;
 mod config;
 mod deploy;
 mod following;
+mod import;
 mod log;
 mod notify;
 mod output;
@@ -82,6 +83,9 @@ enum Command {
     Helper,
     /// Try the ways of [notify] to tell a person
     Notify(notify::NotifyArguments),
+    /// Take over accounts, certificates and settings from another ACME client, whose files are only read
+    #[command(subcommand)]
+    Import(import::ImportCommand),
     /// Check the configuration, or print an example of one
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -201,6 +205,7 @@ fn dispatch(arguments: &Arguments) -> Result<u8, Failure> {
         Command::Reload => reload::run(arguments),
         Command::Helper => run::helper_unit(arguments),
         Command::Notify(notify) => notify::run(arguments, notify),
+        Command::Import(command) => import::run(arguments, command),
         Command::Config(command) => config::run(arguments, command),
         Command::Challenge(command) => challenge::run(arguments, command),
         Command::Completions { shell } => {

@@ -30,6 +30,7 @@ mod notify;
 mod problem;
 mod section;
 
+pub use certificates::is_file_name as is_lineage_name;
 pub use endpoint::{Endpoint, Protocol};
 pub use environment::environment;
 pub use flags::Flags;
@@ -37,6 +38,9 @@ pub use problem::{ConfigError, Problem};
 
 /// The file that is read when the command line names none.
 pub const DEFAULT_FILE: &str = "/etc/wicketgate/wicketgate.toml";
+
+/// Where the state is kept where nothing else is said.
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/wicketgate";
 
 /// A whole configuration, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -337,6 +341,18 @@ pub enum KeyType {
     /// RSA, 4096 bits.
     #[serde(rename = "rsa-4096")]
     Rsa4096,
+}
+
+impl std::fmt::Display for KeyType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::EcdsaP256 => "ecdsa-p256",
+            Self::EcdsaP384 => "ecdsa-p384",
+            Self::Rsa2048 => "rsa-2048",
+            Self::Rsa3072 => "rsa-3072",
+            Self::Rsa4096 => "rsa-4096",
+        })
+    }
 }
 
 /// `[deploy.NAME]`: a server that takes certificates.

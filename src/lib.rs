@@ -21,6 +21,7 @@ pub mod daemon;
 
 pub mod admin;
 
+pub mod import;
 pub mod notify;
 pub mod renewal;
 

@@ -4,7 +4,6 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use instant_acme::{AuthorizationStatus, ChallengeType, Order, OrderStatus};
 
 use super::abandoned::Underway;
@@ -135,7 +134,7 @@ impl Session {
                 .token
                 .parse()
                 .map_err(|e| AcmeError::new("read a challenge", Verdict::Transient, format!("{e}")))?;
-            let key_authorization = Bytes::copy_from_slice(challenge.key_authorization().as_str().as_bytes());
+            let key_authorization = self.key_authorization(&challenge);
             let pending = Pending { key_authorization, hosts: hosts.clone(), purpose: Purpose::Order };
             guards.push((identifier.clone(), table.put(token, pending)));
             nonce_safe!(challenge.set_ready()).map_err(|e| self.failed("have a name validated", &e))?;

@@ -2,10 +2,12 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use instant_acme::{Account, AccountCredentials, Error, ExternalAccountKey, NewAccount};
+use bytes::Bytes;
+use instant_acme::{Account, AccountCredentials, ChallengeHandle, Error, ExternalAccountKey, NewAccount};
 use rustls::pki_types::CertificateDer;
 
 use super::abandoned::Awaited;
+use super::account_key::Prepared;
 use super::problem::{AcmeError, Stage, Verdict, is_bad_nonce};
 use super::transport::Transport;
 
@@ -68,7 +70,9 @@ impl Session {
         let transport = Transport::new(&setup.roots, setup.direct);
         let roots = setup.roots.clone();
         if let Some(kept) = kept {
-            let parse = || serde_json::from_str::<AccountCredentials>(kept);
+            let Prepared { credentials, key } = Prepared::new(kept);
+            let transport = transport.signing_with(key);
+            let parse = || serde_json::from_str::<AccountCredentials>(&credentials);
             if let Err(e) = parse() {
                 let reason = format!(
                     "account.json is damaged ({e}): remove it, and a new account is made in its place"
@@ -129,6 +133,14 @@ impl Session {
     /// empty (RFC 8659 section 4.2).
     pub fn caa_identities(&self) -> Vec<String> {
         self.transport.directory().caa_identities
+    }
+
+    /// What an answer to that challenge is (RFC 8555 section 8.1).
+    pub(super) fn key_authorization(&self, challenge: &ChallengeHandle<'_>) -> Bytes {
+        match self.transport.key() {
+            Some(key) => format!("{}.{}", challenge.token, key.thumbprint()).into(),
+            None => Bytes::copy_from_slice(challenge.key_authorization().as_str().as_bytes()),
+        }
     }
 
     pub(super) fn failed(&self, action: &'static str, error: &Error) -> AcmeError {

@@ -27,6 +27,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
+use super::account_key::AccountKey;
 use super::directory::Directory;
 use super::problem::{is_bad_nonce_problem, read_problem};
 use crate::clock;
@@ -68,6 +69,8 @@ pub(super) enum TransportError {
     NotAcme { url: String, status: u16, wait: Option<SystemTime>, kind: String },
     #[error("`{url}` is no URL that can be asked")]
     Url { url: String },
+    #[error("the request to {url} could not be signed with the account's key")]
+    Unsigned { url: String },
 }
 
 fn connect_remedy(reason: &str) -> &'static str {
@@ -95,6 +98,8 @@ fn not_acme_remedy(status: u16) -> &'static str {
 pub(super) struct Transport {
     client: Client<HttpsConnector<Connector>, BodyWrapper<Bytes>>,
     passed_by: Arc<Mutex<PassedBy>>,
+    /// Signs in the place of the library, whose key is a stand-in.
+    key: Option<Arc<AccountKey>>,
 }
 
 /// What the library's answers said besides what it looks at.
@@ -126,7 +131,17 @@ impl Transport {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(30))
             .build(connector);
-        Self { client, passed_by: Arc::default() }
+        Self { client, passed_by: Arc::default(), key: None }
+    }
+
+    /// The same client, for an account whose key the library cannot sign with.
+    pub(super) fn signing_with(self, key: Option<AccountKey>) -> Self {
+        Self { key: key.map(Arc::new), ..self }
+    }
+
+    /// The account's key, where it is not the library's.
+    pub(super) fn key(&self) -> Option<&AccountKey> {
+        self.key.as_deref()
     }
 
     /// The moment that the last answer from `url` asked to wait for; forgotten once told.
@@ -166,6 +181,7 @@ impl Transport {
     /// One request of the library's.
     async fn send(self, request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, TransportError> {
         let (url, is_get) = (request.uri().to_string(), request.method() == Method::GET);
+        let request = self.signed(request).await?;
         let (mut parts, body) = self.exchange(request).await?;
         self.remember_wait(&url, wait_of(&parts));
         // The library adds any number of seconds to the present, which a large one would not survive.
@@ -174,6 +190,22 @@ impl Transport {
             self.lock().directory = directory;
         }
         Ok(BytesResponse::from(Response::from_parts(parts, Full::new(body))))
+    }
+
+    /// The request as the account signs it.
+    async fn signed(
+        &self,
+        request: Request<BodyWrapper<Bytes>>,
+    ) -> Result<Request<BodyWrapper<Bytes>>, TransportError> {
+        let Some(key) = self.key.as_ref().filter(|_| request.method() == Method::POST) else {
+            return Ok(request);
+        };
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+        match key.sign_again(&body) {
+            Some(body) => Ok(Request::from_parts(parts, BodyWrapper::from(body))),
+            None => Err(TransportError::Unsigned { url: printable(&parts.uri.to_string(), 200) }),
+        }
     }
 
     /// One request and its answer. Refusals are errors, but for a refused nonce: the library tries again.

@@ -132,7 +132,8 @@ fn name(section: &Section<'_>, identifiers: &[Identifier]) -> Option<String> {
 pub(super) const NAME_FORM: &str =
     "write letters, digits, `.`, `-`, `_` and `:`, 200 at most, the first of them a letter, a digit or `_`";
 
-pub(super) fn is_file_name(text: &str) -> bool {
+/// Whether a lineage may have that name.
+pub fn is_file_name(text: &str) -> bool {
     text.len() <= 200
         && text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':'))

@@ -29,6 +29,12 @@ pub(super) fn read(shown: &Path, report: &Report) -> Option<Node> {
     complete.then_some(root)
 }
 
+/// The tree of a text that is in no file yet, without what it includes.
+pub(super) fn parse(text: &str, shown: &Path, report: &Report) -> Option<Node> {
+    let file = Arc::new(SourceFile { index: 0, shown: shown.to_owned(), folder: folder_of(shown) });
+    document::parse(text, &file, report)
+}
+
 fn include_patterns(root: &Node) -> Vec<(String, Origin)> {
     let text = |node: &Node| match &node.value {
         Value::Text(text) => Some((text.clone(), node.origin.clone())),

@@ -10,8 +10,8 @@ use super::flags::Flags;
 use super::problem::{ConfigError, Origin, Report};
 use super::section::Section;
 use super::{
-    CertificateRequest, Config, DEFAULT_FILE, Front, Gate, Issuer, Upstream, acme, certificates, deploy,
-    environment, files, front, gate, keys, notify,
+    CertificateRequest, Config, DEFAULT_FILE, DEFAULT_STATE_DIR, Front, Gate, Issuer, Upstream, acme,
+    certificates, deploy, environment, files, front, gate, keys, notify,
 };
 use crate::hostname::Identifier;
 
@@ -40,17 +40,11 @@ impl Config {
         flags: &Flags,
     ) -> Result<Self, ConfigError> {
         let report = Report::default();
-        let mut root = match file {
+        let root = match file {
             Some(file) => files::read(file, &report),
             None => Some(Node::empty_table(Origin::Nowhere)),
         };
-        if let Some(root) = &mut root {
-            environment::apply(env, root, &report);
-            flags.apply(root, &report);
-            keys::check(root, &report);
-        }
-        // What could not be read is reported by now, and nothing follows from it.
-        let Some(root) = root else { return Err(report.into_error()) };
+        let Some(root) = overlaid(root, env, flags, &report) else { return Err(report.into_error()) };
         let section = Section::root(&root, &report);
         if file.is_none() && section.tables("certificate").is_empty() {
             let message = format!(
@@ -59,10 +53,24 @@ impl Config {
             report.refuse(&Origin::Nowhere, None, &message);
             return Err(report.into_error());
         }
-        let (mut config, threads_are_given) = build(&section);
-        config.warnings = report.finish()?;
-        config.digest = digest(&config, threads_are_given);
-        Ok(config)
+        finished(&root, report)
+    }
+
+    /// As [`Config::load`], of a text that is in no file yet; relative paths in it start from `shown`'s
+    /// folder.
+    ///
+    /// # Errors
+    /// Everything that is wrong, with its place and remedy.
+    pub fn parse(
+        text: &str,
+        shown: &Path,
+        env: impl IntoIterator<Item = (String, String)>,
+        flags: &Flags,
+    ) -> Result<Self, ConfigError> {
+        let report = Report::default();
+        let root = files::parse(text, shown, &report);
+        let Some(root) = overlaid(root, env, flags, &report) else { return Err(report.into_error()) };
+        finished(&root, report)
     }
 
     /// The path of every key that this version understands, `*` for a name of the administrator's
@@ -70,6 +78,29 @@ impl Config {
     pub fn keys() -> impl Iterator<Item = &'static str> {
         keys::KEYS.iter().filter(|key| !matches!(key.kind, keys::Kind::Later(..))).map(|key| key.path)
     }
+}
+
+/// The tree with the environment's values and the flags over it. Where there is none, what could not be
+/// read is reported by now, and nothing follows from it.
+fn overlaid(
+    mut root: Option<Node>,
+    env: impl IntoIterator<Item = (String, String)>,
+    flags: &Flags,
+    report: &Report,
+) -> Option<Node> {
+    if let Some(root) = &mut root {
+        environment::apply(env, root, report);
+        flags.apply(root, report);
+        keys::check(root, report);
+    }
+    root
+}
+
+fn finished(root: &Node, report: Report) -> Result<Config, ConfigError> {
+    let (mut config, threads_are_given) = build(&Section::root(root, &report));
+    config.warnings = report.finish()?;
+    config.digest = digest(&config, threads_are_given);
+    Ok(config)
 }
 
 /// Reads and checks everything; what is wrong is in the report, with a stand-in here.
@@ -109,7 +140,7 @@ fn build(root: &Section<'_>) -> (Config, bool) {
 }
 
 fn state_dir(root: &Section<'_>) -> PathBuf {
-    let path = root.path("state-dir").unwrap_or_else(|| PathBuf::from("/var/lib/wicketgate"));
+    let path = root.path("state-dir").unwrap_or_else(|| PathBuf::from(DEFAULT_STATE_DIR));
     if path.parent().is_none()
         && let Some(entry) = root.entry("state-dir")
     {

@@ -17,6 +17,7 @@ mod fences;
 mod front;
 mod gate;
 mod helper;
+mod import;
 mod nginx;
 mod notify;
 mod pebble;

@@ -1,5 +1,7 @@
 //! Which CA signs, which ones stand in for it, and where it is rehearsed.
 
+use std::str::FromStr;
+
 use http::Uri;
 
 use super::super::Issuer;
@@ -17,6 +19,15 @@ const ISSUERS: [(&str, Issuer); 5] = [
     ("google", Issuer::Google),
     ("embedded", Issuer::Embedded),
 ];
+
+impl FromStr for Issuer {
+    type Err = String;
+
+    /// A known CA's word, or the https:// URL of any CA's directory.
+    fn from_str(text: &str) -> Result<Self, String> {
+        issuer(text)
+    }
+}
 
 /// The CAs to go to after `issuer` (`None`: it was wrong, which is reported), in their order.
 pub(super) fn fallbacks(section: &Section<'_>, issuer: Option<&Issuer>) -> Vec<Issuer> {
