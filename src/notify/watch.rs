@@ -12,7 +12,7 @@ use super::notice::{Account, compose};
 use super::notifier::Notifier;
 use super::served::{self, Shown};
 use super::way;
-use crate::certificate::Certificate;
+use crate::certificate::Bundle;
 use crate::clock;
 use crate::config::{CertificateRequest, Config};
 use crate::store::outbox::{Kind, Notice};
@@ -105,19 +105,19 @@ impl ExpiryWatch {
         &self,
         listen: SocketAddr,
         request: &CertificateRequest,
-    ) -> Result<Option<(Shown, Certificate)>, String> {
+    ) -> Result<Option<(Shown, Bundle)>, String> {
         let Some(identifier) = request.identifiers.first() else { return Ok(None) };
         let shown = served::look(listen, identifier).await?;
         // Read after the handshake: what was stored before it must be shown by it.
         let Some(stored) = self.stored(request) else { return Ok(None) };
-        let is_older = shown.serial != stored.serial()
+        let is_older = !stored.serials().contains(&shown.serial)
             && expiry::is_older(shown.not_after, stored.not_before(), stored.not_after());
         Ok(is_older.then_some((shown, stored)))
     }
 
-    fn stored(&self, request: &CertificateRequest) -> Option<Certificate> {
+    fn stored(&self, request: &CertificateRequest) -> Option<Bundle> {
         match self.store.current(&request.name) {
-            Ok(current) => current.map(|(_, certificate)| certificate),
+            Ok(current) => current.map(|(_, bundle)| bundle),
             Err(e) => {
                 tracing::warn!(certificate = request.name, "its end cannot be watched: {e}");
                 None
@@ -136,7 +136,7 @@ fn listener(config: &Config) -> Option<SocketAddr> {
 fn expiring(
     stage: Stage,
     request: &CertificateRequest,
-    certificate: &Certificate,
+    certificate: &Bundle,
     state: &LineageState,
     now: SystemTime,
     host: &str,
@@ -197,7 +197,7 @@ fn expiring(
 fn outdated(
     request: &CertificateRequest,
     shown: &Shown,
-    stored: &Certificate,
+    stored: &Bundle,
     now: SystemTime,
     host: &str,
 ) -> Notice {
@@ -237,16 +237,18 @@ fn moment(at: SystemTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::certificate::Certificate;
     use crate::config::{KeyType, Partial};
 
     #[test]
     fn what_is_said_of_an_end() {
         let made = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
-        let certificate = Certificate::stored(&made.cert.pem(), &made.signing_key.serialize_pem()).unwrap();
+        let certificate: Bundle =
+            Certificate::stored(&made.cert.pem(), &made.signing_key.serialize_pem()).unwrap().into();
         let request = CertificateRequest {
             name: "a".to_owned(),
             identifiers: vec!["a.example".parse().unwrap()],
-            key_type: KeyType::default(),
+            key_types: vec![KeyType::default()],
             profile: None,
             partial: Partial::default(),
             deploy: Vec::new(),

@@ -21,6 +21,7 @@ const COMPOSERS: &[&str] = &["cli", "daemon", "lib", "main"];
 
 /// Files that decide and do nothing else.
 const PURE: &[&str] = &[
+    "front/abilities.rs",
     "front/headers.rs",
     "gate/reply.rs",
     "notify/expiry.rs",
@@ -39,6 +40,7 @@ const PURE: &[&str] = &[
     "preflight/sighting.rs",
     "preflight/summary.rs",
     "renewal/explanation.rs",
+    "renewal/half.rs",
     "renewal/ledger.rs",
     "renewal/ledger/charge.rs",
     "renewal/ledger/file.rs",

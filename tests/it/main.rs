@@ -17,6 +17,7 @@ mod front;
 mod gate;
 mod nginx;
 mod notify;
+mod pairs;
 mod pebble;
 mod preflight;
 mod preflight_dns;

@@ -44,6 +44,18 @@ impl Nginx {
         Self::start(bed, "tls", &server, port)
     }
 
+    /// A TLS server of the pair that the folder `live` holds, as a person would configure it.
+    pub(crate) fn pair(bed: &Bed, live: &Path, port: u16) -> Self {
+        let live = live.display();
+        let server = format!(
+            "listen 127.0.0.1:{port} ssl;
+             ssl_certificate {live}/ecdsa/fullchain.pem; ssl_certificate_key {live}/ecdsa/privkey.pem;
+             ssl_certificate {live}/rsa/fullchain.pem; ssl_certificate_key {live}/rsa/privkey.pem;
+             location / {{ return 200 \"nginx\\n\"; }}"
+        );
+        Self::start(bed, "pair", &server, port)
+    }
+
     fn start(bed: &Bed, name: &str, server: &str, port: u16) -> Self {
         let dir = bed.path(&format!("nginx-{name}"));
         fs::create_dir_all(&dir).unwrap();
