@@ -13,14 +13,15 @@ const HALF: &str = "half";
 const DRAFT: &str = ".half.draft";
 
 impl Store {
-    /// Keeps the half of a pair, in the place of one that was kept before.
+    /// Keeps the half of a pair, in the place of one that was kept before. No server reads it, so it is the
+    /// owner's alone.
     ///
     /// # Errors
     /// It could not be written.
     pub fn save_half(&self, name: &str, certificate: &Certificate) -> Result<(), StoreError> {
         let lineage = self.lineage(name)?;
         lineage.remove_tree(DRAFT)?;
-        let draft = lineage.subfolder(DRAFT)?;
+        let draft = lineage.private().subfolder(DRAFT)?;
         bundle::write(&draft, &Bundle::from(certificate.clone()))?;
         lineage.remove_tree(HALF)?;
         lineage.rename(DRAFT, HALF)?;
@@ -70,6 +71,8 @@ mod tests {
     fn a_half_is_kept_replaced_and_forgotten() {
         let holder = tempfile::tempdir().unwrap();
         let path = holder.path().join("state");
+        Store::open(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o750)).unwrap();
         let store = Store::open(&path).unwrap();
         assert!(store.half("a.example").is_none());
         store.remove_half("a.example").unwrap();
@@ -86,6 +89,8 @@ mod tests {
         assert!(store.current("a.example").unwrap().is_none(), "it is not served");
         let key = path.join("lineages/a.example/half/privkey.pem");
         assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o7777, 0o600);
+        let folder = key.parent().unwrap();
+        assert_eq!(fs::metadata(folder).unwrap().permissions().mode() & 0o7777, 0o700);
         fs::write(&key, "nonsense").unwrap();
         assert!(store.half("a.example").is_none());
         store.remove_half("a.example").unwrap();
