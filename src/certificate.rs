@@ -4,20 +4,56 @@
 //! read back from disk passes [`Certificate::stored`], which leaves the dates out: an old certificate
 //! that is still served is better than none.
 
+mod bundle;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use rustls::SignatureAlgorithm;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
+pub use bundle::{Bundle, BundleError};
+
 use crate::hostname::{Hostname, Identifier};
 use crate::words::rough;
+
+/// What a private key signs with, as far as two certificates of one lineage differ in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Algorithm {
+    /// ECDSA
+    Ecdsa,
+    /// RSA
+    Rsa,
+}
+
+impl Algorithm {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::Ecdsa, Self::Rsa];
+
+    /// Its name in paths and files: `ecdsa` or `rsa`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ecdsa => "ecdsa",
+            Self::Rsa => "rsa",
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ecdsa => "ECDSA",
+            Self::Rsa => "RSA",
+        })
+    }
+}
 
 /// A chain (leaf first, each certificate signed by the next), its private key, and what they say.
 #[derive(Clone)]
@@ -142,7 +178,7 @@ impl Certificate {
         }
     }
 
-    /// Proves all but names and dates, for a pair that was proven before it was stored.
+    /// Proves all but names and dates, for a chain and a key that were proven before they were stored.
     ///
     /// # Errors
     /// Everything that [`CertificateError`] lists, but for names and dates.
@@ -209,6 +245,15 @@ impl Certificate {
     /// Chain and signing key as the TLS library wants them.
     pub fn certified(&self) -> Arc<CertifiedKey> {
         self.certified.clone()
+    }
+
+    /// What its key signs with; `None` for a kind that wicketgate does not make itself.
+    pub fn algorithm(&self) -> Option<Algorithm> {
+        match self.certified.key.algorithm() {
+            SignatureAlgorithm::ECDSA => Some(Algorithm::Ecdsa),
+            SignatureAlgorithm::RSA => Some(Algorithm::Rsa),
+            _ => None,
+        }
     }
 
     /// The chain, leaf first.

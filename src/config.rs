@@ -4,6 +4,7 @@
 //! (`WICKETGATE_ACME__ISSUER`), and the command line's flags.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use http::{StatusCode, Uri};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::certificate::Algorithm;
 use crate::hostname::{Hostname, Identifier};
 
 mod acme;
@@ -301,8 +303,9 @@ pub struct CertificateRequest {
     pub name: String,
     /// What it shall cover; not empty, no duplicates.
     pub identifiers: Vec<Identifier>,
-    /// The key to make.
-    pub key_type: KeyType,
+    /// The key to make; or two of different algorithms, for a pair of certificates, the one that is wanted
+    /// most first.
+    pub key_types: Vec<KeyType>,
     /// The CA's profile to ask for, where its directory offers it.
     pub profile: Option<String>,
     /// May it be obtained without names that fail?
@@ -343,15 +346,19 @@ pub enum KeyType {
     Rsa4096,
 }
 
-impl std::fmt::Display for KeyType {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::EcdsaP256 => "ecdsa-p256",
-            Self::EcdsaP384 => "ecdsa-p384",
-            Self::Rsa2048 => "rsa-2048",
-            Self::Rsa3072 => "rsa-3072",
-            Self::Rsa4096 => "rsa-4096",
-        })
+impl KeyType {
+    /// What such a key signs with.
+    pub fn algorithm(self) -> Algorithm {
+        match self {
+            Self::EcdsaP256 | Self::EcdsaP384 => Algorithm::Ecdsa,
+            Self::Rsa2048 | Self::Rsa3072 | Self::Rsa4096 => Algorithm::Rsa,
+        }
+    }
+}
+
+impl fmt::Display for KeyType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(certificates::key_type_name(*self))
     }
 }
 
@@ -446,7 +453,8 @@ impl Default for CopyMode {
 
 impl Copies {
     /// The store's name of each file to copy, and the path it is copied to, where `{name}` stands for the
-    /// certificate's name.
+    /// certificate's name and `{algorithm}` for what its key signs with: `ecdsa` or `rsa`. The paths of a
+    /// server that takes a pair all have it, and of a pair each half is copied.
     pub fn files(&self) -> impl Iterator<Item = (&'static str, &PathBuf)> {
         let all = [
             ("cert.pem", &self.cert),

@@ -3,6 +3,7 @@
 //! Each front thread runs a current-thread runtime with listeners and an upstream pool of its own;
 //! what they share is a [`FrontState`], and no reader of it ever waits.
 
+pub mod abilities;
 mod connection;
 mod deadline;
 mod demo;

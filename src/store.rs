@@ -14,12 +14,16 @@
 //!   embedded-ca/root.pem           roots of the embedded CA
 //!   ledger.json                    what has been asked of each CA
 //!   lineages/<name>/state.json     attempts, and what servers have taken
-//!   lineages/<name>/versions/0007/ cert.pem chain.pem fullchain.pem privkey.pem combined.pem
+//!   lineages/<name>/versions/0007/ cert.pem chain.pem fullchain.pem privkey.pem combined.pem; of a pair
+//!                                  ecdsa/ rsa/ combined.pem.ecdsa combined.pem.rsa too
+//!   lineages/<name>/half/          of a pair, what was obtained of it so far
 //!   live/<name> → ../lineages/<name>/versions/0007
 //! ```
 
 mod aside;
+mod bundle;
 mod chains;
+mod half;
 mod ledger;
 mod lineage;
 pub mod outbox;
@@ -35,12 +39,12 @@ use rustix::fs::FlockOperation;
 pub use chains::live_chains;
 pub use ledger::{BucketKey, BucketKind, BucketRow, LedgerFile, PendingRow, Span, WaitRow};
 pub use lineage::{
-    Attempts, Deployed, Failing, LineageState, Postponed, RenewalInformation, SuggestedWindow,
+    Attempts, Deployed, Failing, Half, LineageState, Postponed, RenewalInformation, SuggestedWindow,
 };
 use outbox::Outbox;
 pub use permanence::Permanence;
 
-use crate::certificate::Certificate;
+use crate::certificate::Bundle;
 use crate::folder::{Access, Folder, FolderError, Owner};
 
 /// Versions of a certificate that are kept for rolling back, the current one included.
@@ -321,7 +325,7 @@ impl Store {
     ///
     /// # Errors
     /// There is one, but it cannot be read or does not hold together.
-    pub fn current(&self, name: &str) -> Result<Option<(Version, Certificate)>, StoreError> {
+    pub fn current(&self, name: &str) -> Result<Option<(Version, Bundle)>, StoreError> {
         let Some(live) = self.root.existing("live")? else { return Ok(None) };
         let Some(target) = live.read_link(name)? else { return Ok(None) };
         let damaged =
@@ -341,27 +345,24 @@ impl Store {
         &self,
         name: &str,
         version: Version,
-    ) -> Result<Option<(Version, Certificate)>, StoreError> {
+    ) -> Result<Option<(Version, Bundle)>, StoreError> {
         let Some(versions) = self.existing_versions(name)? else { return Ok(None) };
         let older = version_numbers(&versions)?.into_iter().rev().filter(|v| *v < version);
         Ok(older.into_iter().find_map(|v| Some((v, self.version(name, v).ok()?))))
     }
 
-    /// A stored version.
+    /// A version that is kept, whether or not it is live.
     ///
     /// # Errors
-    /// It is missing, cannot be read, or does not hold together.
-    pub fn version(&self, name: &str, version: Version) -> Result<Certificate, StoreError> {
+    /// It is missing, cannot be read, or does not hold together: of a pair, both halves count.
+    pub fn version(&self, name: &str, version: Version) -> Result<Bundle, StoreError> {
         let folder_name = version_name(version);
         let path = self.path.join("lineages").join(name).join("versions").join(&folder_name);
         let damaged = |reason: String| StoreError::Damaged { path: path.clone(), reason, remedy: FALL_BACK };
         let versions = self.existing_versions(name)?;
         let folder = versions.map(|v| v.existing(&folder_name)).transpose()?.flatten();
         let folder = folder.ok_or_else(|| damaged("it is missing".to_owned()))?;
-        let read =
-            |file: &str| folder.read(file, MAX_FILE)?.ok_or_else(|| damaged(format!("{file} is missing")));
-        let (chain, key) = (read("fullchain.pem")?, zeroize::Zeroizing::new(read("privkey.pem")?));
-        Certificate::stored(&chain, &key).map_err(|e| damaged(e.to_string()))
+        bundle::read(&folder)?.map_err(damaged)
     }
 
     fn existing_versions(&self, name: &str) -> Result<Option<Folder>, StoreError> {
@@ -371,18 +372,21 @@ impl Store {
         }
     }
 
-    /// Stores a certificate as the lineage's next version and makes it live by one rename.
+    /// Stores a certificate, or both of a pair, as the lineage's next version and makes it live by one
+    /// rename.
     ///
     /// # Errors
     /// Something could not be written; the version that was live still is.
-    pub fn save(&self, name: &str, certificate: &Certificate) -> Result<Version, StoreError> {
+    pub fn save(&self, name: &str, bundle: &Bundle) -> Result<Version, StoreError> {
         let versions = self.lineage(name)?.subfolder("versions")?;
         let present = version_numbers(&versions)?;
         let version = present.last().copied().unwrap_or(0) + 1;
         let (draft, folder_name) = (format!(".{version:04}.draft"), version_name(version));
         versions.remove_tree(&draft)?;
-        let written = self
-            .write_version(&versions, &draft, certificate)
+        let written = versions
+            .subfolder(&draft)
+            .map_err(StoreError::from)
+            .and_then(|folder| bundle::write(&folder, bundle))
             .and_then(|()| Ok(versions.rename(&draft, &folder_name)?))
             .and_then(|()| Ok(versions.sync()?))
             .and_then(|()| self.make_live(name, version));
@@ -413,26 +417,13 @@ impl Store {
         Ok(whole)
     }
 
-    /// Has `live` lead to a stored version, by one rename.
+    /// Makes a version that is kept the live one, by one rename.
     ///
     /// # Errors
-    /// The link cannot be replaced.
+    /// The link cannot be replaced; the version that was live still is.
     pub fn make_live(&self, name: &str, version: Version) -> Result<(), StoreError> {
         let target = format!("../lineages/{name}/versions/{}", version_name(version));
         Ok(self.root.subfolder("live")?.replace_link(name, &target)?)
-    }
-
-    fn write_version(&self, versions: &Folder, draft: &str, c: &Certificate) -> Result<(), StoreError> {
-        let folder = versions.subfolder(draft)?;
-        let combined = zeroize::Zeroizing::new(format!("{}{}", c.fullchain_pem(), c.key_pem()));
-        folder.create_all(&[
-            ("cert.pem", c.leaf_pem().as_bytes()),
-            ("chain.pem", c.issuers_pem().as_bytes()),
-            ("fullchain.pem", c.fullchain_pem().as_bytes()),
-            ("privkey.pem", c.key_pem().as_bytes()),
-            ("combined.pem", combined.as_bytes()),
-        ])?;
-        Ok(folder.sync()?)
     }
 
     fn lineage(&self, name: &str) -> Result<Folder, StoreError> {
@@ -475,6 +466,7 @@ fn version_numbers(versions: &Folder) -> Result<Vec<Version>, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::certificate::Certificate;
     use std::os::unix::fs::PermissionsExt;
 
     fn temporary() -> (tempfile::TempDir, PathBuf) {
@@ -483,9 +475,9 @@ mod tests {
         (holder, path)
     }
 
-    fn certificate() -> Certificate {
+    fn certificate() -> Bundle {
         let made = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
-        Certificate::stored(&made.cert.pem(), &made.signing_key.serialize_pem()).unwrap()
+        Certificate::stored(&made.cert.pem(), &made.signing_key.serialize_pem()).unwrap().into()
     }
 
     fn mode(path: &Path) -> u32 {

@@ -101,6 +101,13 @@ fn describe(report: &StatusReport, now: SystemTime) -> String {
                 let left = distance(not_after, now, "left", "ago");
                 row("valid", format!("until {} ({left}{fraction})", time(not_after)));
                 row("serial", c.serial.clone().unwrap_or_default());
+                for second in &c.also {
+                    let end = time(second.not_after);
+                    row(
+                        "also",
+                        format!("{} ({}), until {end}", second.serial, second.algorithm.to_uppercase()),
+                    );
+                }
                 row("files", format!("{} (version {version})", c.path));
             }
             _ => row("valid", "no certificate yet".to_owned()),

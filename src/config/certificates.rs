@@ -8,7 +8,7 @@ use super::front::listing;
 use super::keys::nearest;
 use super::problem::seen;
 use super::section::{Section, one_of};
-use super::{CertificateRequest, KeyType, Partial};
+use super::{CertificateRequest, KeyType, Partial, Rate, RateLimits};
 use crate::hostname::Identifier;
 
 /// Most identifiers in one certificate: the limit of the public CAs.
@@ -21,6 +21,9 @@ const KEY_TYPES: [(&str, KeyType); 5] = [
     ("rsa-3072", KeyType::Rsa3072),
     ("rsa-4096", KeyType::Rsa4096),
 ];
+
+/// How many keys a certificate may have.
+const PAIR: usize = 2;
 
 const PARTIAL: [(&str, Partial); 3] =
     [("never", Partial::Never), ("emergency", Partial::Emergency), ("always", Partial::Always)];
@@ -42,8 +45,7 @@ pub(super) fn certificates(root: &Section<'_>, embedded: bool) -> Vec<Certificat
         certificates.push(CertificateRequest {
             name,
             identifiers,
-            key_type: section
-                .parsed("key-type", KeyType::default(), |text| one_of(text, "key type", &KEY_TYPES)),
+            key_types: key_types(&section),
             profile: section.entry("profile").and_then(|entry| entry.parsed(profile)),
             partial: section
                 .parsed("partial", Partial::default(), |text| one_of(text, "choice for `partial`", &PARTIAL)),
@@ -59,6 +61,64 @@ pub(super) fn certificates(root: &Section<'_>, embedded: bool) -> Vec<Certificat
         }
     }
     certificates
+}
+
+/// One key type, or one of each algorithm.
+fn key_types(section: &Section<'_>) -> Vec<KeyType> {
+    let default = vec![KeyType::default()];
+    let Some(entry) = section.entry("key-type") else { return default };
+    let written = entry.items().len();
+    let mut key_types: Vec<KeyType> = Vec::new();
+    for (item, key_type) in section.each("key-type", |text| one_of(text, "key type", &KEY_TYPES)) {
+        if key_types.contains(&key_type) {
+            item.refuse(&format!("`{key_type}` is listed twice; keep it once"));
+        } else if written <= PAIR
+            && let Some(other) = key_types.iter().find(|other| other.algorithm() == key_type.algorithm())
+        {
+            item.refuse(&format!(
+                "`{other}` and `{key_type}` are both {}: a pair is for clients that know only RSA beside those that know ECDSA; keep one of them, or write one of each, as in {EXAMPLE}",
+                key_type.algorithm()
+            ));
+        } else {
+            key_types.push(key_type);
+        }
+    }
+    match written {
+        0 => entry.refuse(&format!("an empty list; write one key type, or a pair as in {EXAMPLE}")),
+        1 | PAIR => {}
+        n => entry.refuse(&format!(
+            "{n} key types; a certificate has one, or two for a pair of RSA and ECDSA, as in {EXAMPLE}"
+        )),
+    }
+    if key_types.is_empty() { default } else { key_types }
+}
+
+const EXAMPLE: &str = "`key-type = [\"ecdsa-p256\", \"rsa-2048\"]`";
+
+/// A key type as it is written.
+pub(super) fn key_type_name(key_type: KeyType) -> &'static str {
+    KEY_TYPES.iter().find(|(_, known)| *known == key_type).map_or("", |(name, _)| name)
+}
+
+/// A pair needs two certificates for the same names at once, and limits that never allow it would have it
+/// wait for ever.
+pub(super) fn check_limits(root: &Section<'_>, certificates: &[CertificateRequest], limits: &RateLimits) {
+    let Some(pair) = certificates.iter().find(|c| c.key_types.len() == PAIR) else { return };
+    let section = root.table("acme").table("limits");
+    for (key, rate) in [
+        ("certificates-per-set", limits.certificates_per_set),
+        ("certificates-per-domain", limits.certificates_per_domain),
+        ("orders", limits.orders),
+    ] {
+        if let Some(Rate::Limited { count: 1, .. }) = rate
+            && let Some(entry) = section.entry(key)
+        {
+            entry.refuse(&format!(
+                "certificate `{}` is a pair, which takes 2 at once; allow 2 or more, or give it one key type",
+                pair.name
+            ));
+        }
+    }
 }
 
 fn identifiers(section: &Section<'_>) -> Vec<Identifier> {

@@ -20,6 +20,9 @@ const SERVICES: [(&str, Service); 5] = [
 /// Stands in a path of `copy` for the certificate's name.
 const NAME: &str = "{name}";
 
+/// Stands there for what its key signs with: `ecdsa` or `rsa`.
+const ALGORITHM: &str = "{algorithm}";
+
 /// The known server of that name.
 pub(super) fn service(name: &str) -> Option<Service> {
     SERVICES.iter().find(|(known, _)| *known == name).map(|(_, service)| *service)
@@ -35,8 +38,9 @@ pub(super) fn targets(
         if !is_file_name(name) {
             section.refuse(&format!("{} is no name for a server; {NAME_FORM}", seen(name)));
         }
-        let users = certificates.iter().filter(|c| c.deploy.iter().any(|named| named == name)).count();
-        targets.insert(name.to_owned(), target(name, &section, users));
+        let users: Vec<_> =
+            certificates.iter().filter(|c| c.deploy.iter().any(|named| named == name)).collect();
+        targets.insert(name.to_owned(), target(name, &section, &users));
     }
     let named: BTreeSet<_> = certificates.iter().flat_map(|certificate| &certificate.deploy).collect();
     for name in named {
@@ -47,7 +51,7 @@ pub(super) fn targets(
     targets
 }
 
-fn target(name: &str, section: &Section<'_>, users: usize) -> DeployTarget {
+fn target(name: &str, section: &Section<'_>, users: &[&CertificateRequest]) -> DeployTarget {
     let kind = match section.entry("service") {
         Some(entry) => entry.parsed(|text| one_of(text, "server that is known here", &SERVICES)),
         None => service(name),
@@ -111,17 +115,27 @@ fn environment(section: &Section<'_>) -> BTreeMap<String, String> {
     variables
 }
 
-fn copies(section: &Section<'_>, users: usize) -> Option<Copies> {
+fn copies(section: &Section<'_>, users: &[&CertificateRequest]) -> Option<Copies> {
     if !section.is_present() {
         return None;
     }
     let mut taken: BTreeMap<PathBuf, &str> = BTreeMap::new();
+    let pair = users.iter().find(|certificate| certificate.key_types.len() > 1);
     let mut path = |key: &'static str| {
         let entry = section.entry(key)?;
         let path = entry.parsed(destination)?;
-        if users > 1 && !path.to_string_lossy().contains(NAME) {
+        if users.len() > 1 && !path.to_string_lossy().contains(NAME) {
             entry.refuse(&format!(
-                "{users} certificates would be copied to the same file; write `{NAME}` where the certificate's name belongs, as in \"/etc/tls/{NAME}.pem\""
+                "{} certificates would be copied to the same file; write `{NAME}` where the certificate's name belongs, as in \"/etc/tls/{NAME}.pem\"",
+                users.len()
+            ));
+        }
+        if let Some(pair) = pair
+            && !path.to_string_lossy().contains(ALGORITHM)
+        {
+            entry.refuse(&format!(
+                "`{}` is a pair, and both of its certificates would be copied to the same file; write `{ALGORITHM}` where `ecdsa` or `rsa` belongs, as in \"/etc/tls/{ALGORITHM}.pem\", or give it one key type",
+                pair.name
             ));
         }
         if let Some(other) = taken.insert(path.clone(), key) {
@@ -159,9 +173,9 @@ fn destination(text: &str) -> Result<PathBuf, String> {
             seen(text)
         ));
     }
-    if text.replace(NAME, "").contains(['{', '}']) {
+    if text.replace(NAME, "").replace(ALGORITHM, "").contains(['{', '}']) {
         return Err(format!(
-            "{} has braces in it; only `{NAME}` is replaced, by the certificate's name",
+            "{} has braces in it; only `{NAME}` is replaced, by the certificate's name, and `{ALGORITHM}`, by `ecdsa` or `rsa`",
             seen(text)
         ));
     }
@@ -244,7 +258,7 @@ mod tests {
 
     #[test]
     fn destinations_are_plain_absolute_files() {
-        for good in ["/etc/a.pem", "/etc/{name}.pem", "/etc/{name}/key.pem"] {
+        for good in ["/etc/a.pem", "/etc/{name}.pem", "/etc/{name}/{algorithm}.pem"] {
             assert!(destination(good).is_ok(), "{good}");
         }
         for bad in ["", "a.pem", "/", "/etc/", "/etc/../a", "/etc/./a/..", "/etc/{nam}.pem", "/etc/{", "/a\0"]

@@ -25,9 +25,10 @@ pub struct Flags {
     /// PEM file with roots to trust for the CA's own API
     #[arg(long, value_name = "FILE", global = true)]
     pub roots: Option<String>,
-    /// Key of the certificate of --hostname: ecdsa-p256, ecdsa-p384, rsa-2048, rsa-3072, rsa-4096
+    /// Key of the certificate of --hostname: ecdsa-p256, ecdsa-p384, rsa-2048, rsa-3072, rsa-4096; twice
+    /// for a pair of ECDSA and RSA
     #[arg(long, value_name = "TYPE", global = true)]
-    pub key_type: Option<String>,
+    pub key_type: Vec<String>,
     /// The CA's profile for the certificate of --hostname
     #[arg(long, value_name = "PROFILE", global = true)]
     pub profile: Option<String>,
@@ -89,8 +90,11 @@ impl Flags {
     }
 
     fn apply_certificate(&self, root: &mut Node, report: &Report) {
-        let details = [("--key-type", "key-type", &self.key_type), ("--profile", "profile", &self.profile)];
-        let given = details.into_iter().filter_map(|(flag, key, text)| Some((flag, key, text.as_deref()?)));
+        let given = [
+            ("--key-type", "key-type", self.key_type.as_slice()),
+            ("--profile", "profile", self.profile.as_slice()),
+        ];
+        let given = given.into_iter().filter(|(_, _, texts)| !texts.is_empty());
         if self.hostname.is_empty() {
             for (flag, key, _) in given {
                 let message = format!(
@@ -103,8 +107,15 @@ impl Flags {
         let origin = Origin::Flag("--hostname");
         let mut certificate = Node::empty_table(origin.clone());
         certificate.set("hostnames", Node::texts(&origin, &self.hostname));
-        for (flag, key, text) in given {
-            certificate.set(key, Node::text(Origin::Flag(flag), text));
+        for (flag, key, texts) in given {
+            let origin = Origin::Flag(flag);
+            certificate.set(
+                key,
+                match texts {
+                    [text] => Node::text(origin, text),
+                    _ => Node::texts(&origin, texts),
+                },
+            );
         }
         root.push("certificate", certificate);
     }

@@ -98,7 +98,7 @@ pub(super) const KEYS: &[Key] = &[
     key("certificate", Kind::Tables),
     key("certificate.name", Kind::Text),
     key("certificate.hostnames", Kind::List),
-    key("certificate.key-type", Kind::Text),
+    key("certificate.key-type", Kind::TextOrList),
     key("certificate.profile", Kind::Text),
     key("certificate.partial", Kind::Text),
     key("certificate.deploy", Kind::List),
@@ -219,10 +219,6 @@ fn wrong_kind(node: &Node, key: &Key) -> String {
     let seen_value = describe(node);
     let (_, name) = key.split();
     match (key.kind, &node.value) {
-        (Kind::Text, Value::List(_)) if key.path == "certificate.key-type" => not_yet(
-            "it makes one key for a certificate",
-            "name one type, and add a second [[certificate]] with a `name` of its own for the other",
-        ),
         (Kind::Command, Value::Text(line)) => command_remedy(name, line),
         (Kind::Text, Value::Integer(_) | Value::Boolean(_)) => {
             format!("{seen_value} is not text; write it in quotes")

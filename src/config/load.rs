@@ -108,6 +108,7 @@ fn build(root: &Section<'_>) -> (Config, bool) {
     let has_certificates = !root.tables("certificate").is_empty();
     let acme = acme::acme(root, has_certificates);
     let certificates = certificates::certificates(root, acme.issuer == Issuer::Embedded);
+    certificates::check_limits(root, &certificates, &acme.limits);
     if !has_certificates {
         root.warn("there is no [[certificate]], so nothing is obtained and nothing is renewed");
     }

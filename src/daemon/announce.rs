@@ -47,8 +47,9 @@ impl Announcer {
             What::Limited { .. } | What::IssuerPaused { .. } | What::Warning(_) => {
                 tracing::warn!(certificate, "{}", event.what);
             }
-            What::Obtained { serial, not_after, .. } => {
-                tracing::info!(certificate, serial, %not_after, "{}", event.what);
+            What::Obtained { serial, also, not_after, .. } => {
+                let also = also.first().map(String::as_str);
+                tracing::info!(certificate, serial, also, %not_after, "{}", event.what);
                 self.show_demo();
             }
             What::Rehearsed { .. } => tracing::info!(certificate, "{}", event.what),

@@ -114,7 +114,7 @@ fn notice_of(event: &Event, identifiers: &[Identifier], at: Timestamp, host: &st
     let name = event.certificate.as_str();
     let base = Account { certificate: Some(name), identifiers, ..Account::default() };
     let notice = match &event.what {
-        What::Obtained { version, serial, identifiers, not_after, renews_at, renewal } => {
+        What::Obtained { version, serial, identifiers, not_after, renews_at, renewal, also } => {
             let (kind, verb) =
                 if *renewal { (Kind::Renewed, "renewed") } else { (Kind::Obtained, "obtained") };
             let account = Account {
@@ -122,13 +122,20 @@ fn notice_of(event: &Event, identifiers: &[Identifier], at: Timestamp, host: &st
                 // Each of them is news.
                 cause: serial,
                 summary: &format!("the certificate {name} was {verb}"),
-                seen: &format!(
-                    "a certificate with serial {serial}, valid until {}, is stored",
-                    moment(*not_after)
-                ),
+                seen: &match also.first() {
+                    None => format!(
+                        "a certificate with serial {serial}, valid until {}, is stored",
+                        moment(*not_after)
+                    ),
+                    Some(second) => format!(
+                        "a pair of certificates with serials {serial} and {second}, valid until {}, is stored",
+                        moment(*not_after)
+                    ),
+                },
                 next: &format!("it is renewed at {}", moment(*renews_at)),
                 details: details([
                     ("serial", json!(serial)),
+                    ("also", json!(also)),
                     ("version", json!(version)),
                     ("not-after", json!(not_after)),
                     ("renews-at", json!(renews_at)),
@@ -360,10 +367,13 @@ mod tests {
             identifiers: vec!["a.example".parse().unwrap(), "b.example".parse().unwrap()],
             not_after: at("2027-02-25T10:00:00Z"),
             renews_at: at("2027-01-25T10:00:00Z"),
+            also: if version > 1 { vec!["99".to_owned()] } else { Vec::new() },
         };
         let (first, next) = (told(obtained(1, "01")).unwrap(), told(obtained(2, "02")).unwrap());
         assert_eq!((first.kind, next.kind), (Kind::Obtained, Kind::Renewed));
         assert_eq!(first.identifiers.len(), 2);
+        assert!(first.text.contains("a certificate with serial 01,"), "{}", first.text);
+        assert!(next.text.contains("a pair of certificates with serials 02 and 99,"), "{}", next.text);
         assert_ne!(first.cause, next.cause, "two renewals within a day are two pieces of news");
         let ended: Vec<_> = mended_by(&obtained(2, "02")).into_iter().map(|(kind, _)| kind).collect();
         assert_eq!(ended, [Kind::AttemptFailed, Kind::Expiring, Kind::Expired]);

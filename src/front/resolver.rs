@@ -1,5 +1,8 @@
 //! Which certificate a client gets. Readers never wait: the whole table is replaced at once.
 //!
+//! The name that a client asks for decides about the lineage. Where that is a pair, the client gets the
+//! first of the two that it can make use of, and the first where it can make use of neither.
+//!
 //! Each certificate carries its own `ServerConfig`, a copy of one base with the same tickets and
 //! session keys. So a handshake needs one look-up, a session resumes across a swap, and what a page
 //! says about its certificate is what the client has seen.
@@ -12,9 +15,11 @@ use std::time::SystemTime;
 
 use arc_swap::{ArcSwap, Guard};
 use rustls::ServerConfig;
+use rustls::sign::SigningKey;
 
+use super::abilities::Abilities;
 use super::tls;
-use crate::certificate::Certificate;
+use crate::certificate::{Bundle, Certificate};
 use crate::hostname::Identifier;
 
 /// The certificates that are served, shared by all threads. Clones share them.
@@ -45,6 +50,18 @@ pub struct Served {
     /// End of validity.
     pub not_after: SystemTime,
     pub(super) tls: Arc<ServerConfig>,
+    key: Arc<dyn SigningKey>,
+}
+
+/// What a lineage serves: a certificate, or a pair.
+#[derive(Debug)]
+struct Offer {
+    first: Arc<Served>,
+    second: Option<Arc<Served>>,
+    not_after: SystemTime,
+    /// What each of them names.
+    identifiers: Vec<Identifier>,
+    wildcards: Vec<String>,
 }
 
 impl fmt::Debug for Served {
@@ -67,12 +84,12 @@ pub enum InstallError {
 
 #[derive(Default, Clone)]
 struct Table {
-    lineages: BTreeMap<String, Arc<Served>>,
+    lineages: BTreeMap<String, Arc<Offer>>,
     default: Option<String>,
-    exact: HashMap<Box<str>, Arc<Served>>,
+    exact: HashMap<Box<str>, Arc<Offer>>,
     /// By the parent's name.
-    wildcards: HashMap<Box<str>, Arc<Served>>,
-    addresses: HashMap<IpAddr, Arc<Served>>,
+    wildcards: HashMap<Box<str>, Arc<Offer>>,
+    addresses: HashMap<IpAddr, Arc<Offer>>,
     identifiers: Arc<BTreeSet<Identifier>>,
 }
 
@@ -89,16 +106,32 @@ impl CertificateResolver {
         })))
     }
 
-    /// Serves `certificate` from now on, in place of what `name` had before. Connections that are open
-    /// notice nothing.
+    /// Serves `bundle` from now on, in place of what `name` had before. Connections that are open notice
+    /// nothing.
     ///
     /// # Errors
     /// [`InstallError`]; nothing has changed then.
-    pub fn install(&self, name: &str, certificate: &Certificate) -> Result<(), InstallError> {
-        if certificate.identifiers().is_empty() && certificate.wildcards().is_empty() {
+    pub fn install(&self, name: &str, bundle: &Bundle) -> Result<(), InstallError> {
+        if bundle.identifiers().is_empty() && bundle.wildcards().is_empty() {
             return Err(InstallError::Nameless(name.to_owned()));
         }
-        let served = Arc::new(Served {
+        let served = |certificate: &Certificate| Arc::new(self.served_as(name, certificate));
+        let offer = Arc::new(Offer {
+            first: served(bundle.first()),
+            second: bundle.second().map(served),
+            not_after: bundle.not_after(),
+            identifiers: bundle.identifiers().to_vec(),
+            wildcards: bundle.wildcards().iter().map(ToString::to_string).collect(),
+        });
+        self.change(|table| {
+            table.lineages.insert(name.to_owned(), offer);
+        });
+        Ok(())
+    }
+
+    fn served_as(&self, name: &str, certificate: &Certificate) -> Served {
+        let certified = certificate.certified();
+        Served {
             name: name.to_owned(),
             identifiers: certificate.identifiers().to_vec(),
             wildcards: certificate.wildcards().iter().map(ToString::to_string).collect(),
@@ -106,12 +139,9 @@ impl CertificateResolver {
             issuer: certificate.issuer().to_owned(),
             not_before: certificate.not_before(),
             not_after: certificate.not_after(),
-            tls: Arc::new(tls::with_certificate(&self.0.base, certificate.certified())),
-        });
-        self.change(|table| {
-            table.lineages.insert(name.to_owned(), served);
-        });
-        Ok(())
+            key: certified.key.clone(),
+            tls: Arc::new(tls::with_certificate(&self.0.base, certified)),
+        }
     }
 
     /// Serves what `name` had no longer.
@@ -131,29 +161,39 @@ impl CertificateResolver {
         self.0.table.load().identifiers.clone()
     }
 
-    /// What `name` serves now.
-    pub fn lineage(&self, name: &str) -> Option<Arc<Served>> {
-        self.0.table.load().lineages.get(name).cloned()
+    /// What `name` serves now: one certificate, or the two of a pair.
+    pub fn lineage(&self, name: &str) -> Vec<Arc<Served>> {
+        let table = self.0.table.load();
+        let offer = table.lineages.get(name);
+        offer.into_iter().flat_map(|o| std::iter::once(&o.first).chain(&o.second)).cloned().collect()
     }
 
-    /// The certificate for a client that sent `server_name` (lower case, as the TLS library gives it)
-    /// to the address `local`.
+    /// The certificate for a client with these abilities that sent `server_name` (lower case, as the TLS
+    /// library gives it) to the address `local`.
     ///
     /// An unknown name has none: a foreign certificate would only be a confusing error. Without a name
     /// it is the address's, else the default.
     pub fn find(
         &self,
         server_name: Option<&str>,
+        abilities: &Abilities<'_>,
         local: impl FnOnce() -> Option<IpAddr>,
     ) -> Option<Arc<Served>> {
         let table: Guard<Arc<Table>> = self.0.table.load();
-        match server_name {
-            Some(name) => table.by_name(name).cloned(),
+        let offer = match server_name {
+            Some(name) => table.by_name(name),
             None => local()
                 .and_then(|ip| table.addresses.get(&ip.to_canonical()))
-                .or_else(|| table.default.as_ref().and_then(|name| table.lineages.get(name)))
-                .cloned(),
-        }
+                .or_else(|| table.default.as_ref().and_then(|name| table.lineages.get(name))),
+        };
+        offer.map(|offer| self.pick(offer, abilities).clone())
+    }
+
+    fn pick<'a>(&self, offer: &'a Offer, abilities: &Abilities<'_>) -> &'a Arc<Served> {
+        let Some(second) = &offer.second else { return &offer.first };
+        let ours = &self.0.base.crypto_provider().cipher_suites;
+        let suits = |served: &Served| abilities.suit(&*served.key, ours);
+        if !suits(&offer.first) && suits(second) { second } else { &offer.first }
     }
 
     fn change(&self, change: impl FnOnce(&mut Table)) {
@@ -173,7 +213,7 @@ impl fmt::Debug for CertificateResolver {
 }
 
 impl Table {
-    fn by_name(&self, name: &str) -> Option<&Arc<Served>> {
+    fn by_name(&self, name: &str) -> Option<&Arc<Offer>> {
         let name = name.strip_suffix('.').unwrap_or(name);
         self.exact.get(name).or_else(|| self.wildcards.get(name.split_once('.')?.1))
     }
@@ -181,27 +221,27 @@ impl Table {
     /// Where several certificates cover a name, the one that is valid for longest serves it.
     fn index(&mut self) {
         let mut lineages: Vec<_> = self.lineages.values().cloned().collect();
-        lineages.sort_by_key(|served| served.not_after);
+        lineages.sort_by_key(|offer| offer.not_after);
         self.exact.clear();
         self.wildcards.clear();
         self.addresses.clear();
-        for served in &lineages {
-            for identifier in &served.identifiers {
+        for offer in &lineages {
+            for identifier in &offer.identifiers {
                 match identifier {
                     Identifier::Dns(name) => {
-                        self.exact.insert(name.as_str().into(), served.clone());
+                        self.exact.insert(name.as_str().into(), offer.clone());
                     }
                     Identifier::Ip(ip) => {
-                        self.addresses.insert(ip.to_canonical(), served.clone());
+                        self.addresses.insert(ip.to_canonical(), offer.clone());
                     }
                 }
             }
-            for parent in &served.wildcards {
-                self.wildcards.insert(parent.as_str().into(), served.clone());
+            for parent in &offer.wildcards {
+                self.wildcards.insert(parent.as_str().into(), offer.clone());
             }
         }
         self.identifiers =
-            Arc::new(lineages.iter().flat_map(|served| served.identifiers.iter().cloned()).collect());
+            Arc::new(lineages.iter().flat_map(|offer| offer.identifiers.iter().cloned()).collect());
     }
 }
 
@@ -209,21 +249,86 @@ impl Table {
 mod tests {
     use std::time::Duration;
 
-    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+    use rcgen::{CertificateParams, KeyPair, RsaKeySize, date_time_ymd};
+    use rustls::{CipherSuite, SignatureScheme};
 
     use super::*;
 
-    fn certificate(names: &[&str], year: i32) -> Certificate {
+    const ANY: Abilities<'_> = Abilities { schemes: &[], suites: &[], groups: None };
+
+    fn signed(key: &KeyPair, names: &[&str], year: i32) -> Certificate {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(names).unwrap();
         params.not_after = date_time_ymd(year, 1, 1);
-        let key = KeyPair::generate().unwrap();
-        let leaf = params.self_signed(&key).unwrap();
+        let leaf = params.self_signed(key).unwrap();
         Certificate::stored(&leaf.pem(), &key.serialize_pem()).unwrap()
     }
 
+    fn certificate(names: &[&str], year: i32) -> Bundle {
+        signed(&KeyPair::generate().unwrap(), names, year).into()
+    }
+
+    fn of_rsa(names: &[&str], year: i32) -> Certificate {
+        let key = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
+        signed(&key, names, year)
+    }
+
     fn found(resolver: &CertificateResolver, name: Option<&str>, local: Option<&str>) -> Option<String> {
-        resolver.find(name, || local.map(|ip| ip.parse().unwrap())).map(|served| served.name.clone())
+        resolver.find(name, &ANY, || local.map(|ip| ip.parse().unwrap())).map(|served| served.name.clone())
+    }
+
+    #[test]
+    fn of_a_pair_the_first_that_the_client_can_use() {
+        const P256: SignatureScheme = SignatureScheme::ECDSA_NISTP256_SHA256;
+        const PSS: SignatureScheme = SignatureScheme::RSA_PSS_SHA256;
+        const PKCS1: SignatureScheme = SignatureScheme::RSA_PKCS1_SHA256;
+        const TLS13: CipherSuite = CipherSuite::TLS13_AES_256_GCM_SHA384;
+        const WITH_ECDSA: CipherSuite = CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384;
+        const WITH_RSA: CipherSuite = CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384;
+        let ecdsa = certificate(&["a.test", "192.0.2.1"], 2040).first().clone();
+        let rsa = of_rsa(&["a.test", "192.0.2.1"], 2041);
+        let resolver = CertificateResolver::new().unwrap();
+        // Which certificate, where ECDSA comes first and where RSA does.
+        for (suites, schemes, ecdsa_first, rsa_first) in [
+            (&[TLS13][..], &[P256, PSS][..], &ecdsa, &rsa),
+            (&[TLS13], &[PSS, P256], &ecdsa, &rsa),
+            (&[TLS13], &[P256, PKCS1], &ecdsa, &ecdsa),
+            (&[TLS13], &[PSS, PKCS1], &rsa, &rsa),
+            (&[TLS13], &[PKCS1], &ecdsa, &rsa),
+            (&[WITH_ECDSA, WITH_RSA], &[P256, PKCS1], &ecdsa, &rsa),
+            (&[WITH_RSA, WITH_ECDSA], &[PKCS1, P256], &ecdsa, &rsa),
+            (&[WITH_RSA], &[P256, PKCS1], &rsa, &rsa),
+            (&[WITH_ECDSA], &[P256, PKCS1], &ecdsa, &ecdsa),
+            (&[WITH_ECDSA, WITH_RSA], &[PKCS1], &rsa, &rsa),
+            (&[WITH_ECDSA, WITH_RSA], &[P256], &ecdsa, &ecdsa),
+            (&[], &[], &ecdsa, &rsa),
+        ] {
+            let abilities = Abilities { schemes, suites, groups: None };
+            for (first, second, expected) in [(&ecdsa, &rsa, ecdsa_first), (&rsa, &ecdsa, rsa_first)] {
+                resolver.install("pair", &Bundle::pair(first.clone(), second.clone()).unwrap()).unwrap();
+                let by_name = resolver.find(Some("a.test"), &abilities, || None).unwrap();
+                let by_address =
+                    resolver.find(None, &abilities, || Some("192.0.2.1".parse().unwrap())).unwrap();
+                assert_eq!(by_name.serial, expected.serial(), "{abilities:?}");
+                assert_eq!(by_address.serial, expected.serial());
+                assert_eq!(by_name.name, "pair");
+            }
+        }
+        let served: Vec<_> = resolver.lineage("pair").iter().map(|s| s.serial.clone()).collect();
+        assert_eq!(served, [rsa.serial(), ecdsa.serial()]);
+        // One alone takes its place, whatever a client can do.
+        resolver.install("pair", &rsa.clone().into()).unwrap();
+        let abilities = Abilities { schemes: &[P256], suites: &[TLS13], groups: None };
+        assert_eq!(resolver.find(Some("a.test"), &abilities, || None).unwrap().serial, rsa.serial());
+    }
+
+    #[test]
+    fn a_name_that_half_of_a_pair_lacks_is_not_served_by_it() {
+        let resolver = CertificateResolver::new().unwrap();
+        let first = certificate(&["a.test", "b.test"], 2040).first().clone();
+        resolver.install("pair", &Bundle::pair(first, of_rsa(&["a.test"], 2040)).unwrap()).unwrap();
+        assert_eq!(found(&resolver, Some("a.test"), None).as_deref(), Some("pair"));
+        assert_eq!(found(&resolver, Some("b.test"), None), None);
     }
 
     #[test]
@@ -250,7 +355,7 @@ mod tests {
         assert_eq!(served, ["a.test", "b.test", "w.test", "x.a.test"]);
         resolver.remove("one");
         assert_eq!(found(&resolver, Some("a.test"), None), None);
-        assert!(resolver.lineage("one").is_none() && resolver.lineage("wild").is_some());
+        assert!(resolver.lineage("one").is_empty() && resolver.lineage("wild").len() == 1);
     }
 
     #[test]
@@ -278,7 +383,7 @@ mod tests {
         assert_eq!(found(&resolver, Some("x.test"), None).as_deref(), Some("a"));
         let renewed = certificate(&["x.test", "b.test"], 2042);
         resolver.install("b", &renewed).unwrap();
-        let served = resolver.find(Some("x.test"), || None).unwrap();
+        let served = resolver.find(Some("x.test"), &ANY, || None).unwrap();
         assert_eq!((served.name.as_str(), served.serial.as_str()), ("b", renewed.serial()));
         assert!(served.not_after.duration_since(served.not_before).unwrap() > Duration::from_secs(86_400));
         resolver.remove("b");

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::abilities::Abilities;
 use super::resolver::{CertificateResolver, Served};
 
 /// What every certificate's configuration has in common. Copies share tickets and their keys, which
@@ -85,7 +86,7 @@ pub(super) async fn handshake(
     let mut start = LazyConfigAcceptor::new(Acceptor::default(), tcp).await?;
     let hello = start.client_hello();
     let mut local = None;
-    let found = resolver.find(hello.server_name(), || {
+    let found = resolver.find(hello.server_name(), &Abilities::of(&hello), || {
         local = start.io.local_addr().ok().map(|address| address.ip().to_canonical());
         local
     });

@@ -14,7 +14,7 @@ use super::notice::{Account, compose};
 use super::notifier::Notifier;
 use super::shown::{self, Found};
 use super::way;
-use crate::certificate::Certificate;
+use crate::certificate::Bundle;
 use crate::clock;
 use crate::config::{CertificateRequest, Config, Endpoint};
 use crate::deploy::verify::{Expected, Inspection, Leaf, Roots, endpoint_of, inspect_all};
@@ -184,9 +184,9 @@ impl ExpiryWatch {
         deployed.is_some_and(|one| one.version != live && one.attempts.last_error.is_some())
     }
 
-    fn stored(&self, request: &CertificateRequest) -> Option<Certificate> {
+    fn stored(&self, request: &CertificateRequest) -> Option<Bundle> {
         match self.store.current(&request.name) {
-            Ok(current) => current.map(|(_, certificate)| certificate),
+            Ok(current) => current.map(|(_, bundle)| bundle),
             Err(e) => {
                 tracing::warn!(certificate = request.name, "its end cannot be watched: {e}");
                 None
@@ -242,7 +242,7 @@ fn kind_of(stage: Stage) -> Kind {
 fn expiring(
     stage: Stage,
     request: &CertificateRequest,
-    certificate: &Certificate,
+    certificate: &Bundle,
     state: &LineageState,
     now: SystemTime,
     host: &str,
@@ -403,16 +403,18 @@ fn moment(at: SystemTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::certificate::Certificate;
     use crate::config::{KeyType, Partial};
 
     #[test]
     fn what_is_said_of_an_end() {
         let made = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
-        let certificate = Certificate::stored(&made.cert.pem(), &made.signing_key.serialize_pem()).unwrap();
+        let certificate: Bundle =
+            Certificate::stored(&made.cert.pem(), &made.signing_key.serialize_pem()).unwrap().into();
         let request = CertificateRequest {
             name: "a".to_owned(),
             identifiers: vec!["a.example".parse().unwrap()],
-            key_type: KeyType::default(),
+            key_types: vec![KeyType::default()],
             profile: None,
             partial: Partial::default(),
             deploy: Vec::new(),

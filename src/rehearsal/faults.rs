@@ -30,6 +30,8 @@ pub struct Faults {
     pub processing_retry_after: Option<Duration>,
     /// Orders become `invalid` with this error instead of being issued.
     pub order_error: Option<ProblemType>,
+    /// Certificates for RSA keys are refused with this error.
+    pub rsa_refused: Option<ProblemType>,
     /// What is wrong with the chain that is handed out.
     pub chain: ChainFault,
     /// What is wrong with answers as such.

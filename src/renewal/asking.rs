@@ -15,10 +15,11 @@ use super::outlook::Outlook;
 use super::report::What;
 use super::schedule;
 use crate::acme::{AcmeError, CertificateId, NameFailure, OrderRequest, Step, Verdict};
-use crate::certificate::Certificate;
+use crate::certificate::{Bundle, Certificate};
 use crate::clock;
-use crate::config::{CertificateRequest, Config, Issuer};
+use crate::config::{CertificateRequest, Config, Issuer, KeyType};
 use crate::hostname::Identifier;
+use crate::store::Half;
 
 /// The ledger's name for the account: there is one at each issuer, and who makes a new one after the CA
 /// has forgotten it is not better off for it.
@@ -35,6 +36,15 @@ pub(super) struct Refusal {
     pub(super) kind: Kind,
     /// The names that it is about.
     pub(super) failures: Vec<NameFailure>,
+}
+
+/// What becomes of what a CA signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Aim {
+    /// It is served, so what was obtained of a pair is not thrown away when the rest fails.
+    Serve,
+    /// It only shows that it can be obtained.
+    Try,
 }
 
 /// What a refusal means for the next step.
@@ -91,7 +101,8 @@ impl Keeper {
         let mut soonest: Option<(SystemTime, Refusal)> = None;
         for issuer in config.acme.issuers() {
             let issuer_name = issuer.name();
-            let ask = self.ask(name, issuer, &issuer_name, identifiers, asked, false);
+            let ordered = self.to_order(name, &issuer_name, identifiers, Aim::Serve);
+            let ask = self.ask(name, issuer, &issuer_name, identifiers, &ordered, asked, false);
             let refused = match self.allowed(&config, issuer, &ask) {
                 Ok(()) => return Ok(()),
                 Err(refused) => refused,
@@ -117,7 +128,7 @@ impl Keeper {
         outlook: &Outlook,
         asked: Asked,
         tell: &impl Fn(What),
-    ) -> Result<(Certificate, Issuer), Refusal> {
+    ) -> Result<(Bundle, Issuer), Refusal> {
         let config = self.config();
         let is_urgent = self.lineages.borrow().get(name).is_none_or(|l| l.is_urgent(clock::now()));
         let forbidden = |issuer: &Issuer| {
@@ -178,14 +189,14 @@ impl Keeper {
         outlook: &Outlook,
         asked: Asked,
         tell: &impl Fn(What),
-    ) -> Result<Certificate, Refusal> {
+    ) -> Result<Bundle, Refusal> {
         let config = self.config();
         if let Some(staging) = config.acme.staging_of(issuer)
             && self.wants_staging(name, chosen, outlook)
         {
             let place = staging.name();
             tell(What::Step(format!("trying it at {place} first, where a failure costs nothing")));
-            match self.ask_for(&staging, name, request, chosen, outlook, asked, tell).await {
+            match self.ask_for(&staging, name, request, chosen, Aim::Try, outlook, asked, tell).await {
                 Ok(_) => {
                     if let Some(lineage) = self.lineages.borrow_mut().get_mut(name) {
                         lineage.state.staging_first = false;
@@ -204,7 +215,7 @@ impl Keeper {
                 }
             }
         }
-        self.ask_for(issuer, name, request, chosen, outlook, asked, tell).await
+        self.ask_for(issuer, name, request, chosen, Aim::Serve, outlook, asked, tell).await
     }
 
     /// After a failure, and for a hostname that was never validated and may not work.
@@ -215,7 +226,8 @@ impl Keeper {
         lineage.state.staging_first || (outlook.is_inconclusive && chosen.with.iter().any(is_new))
     }
 
-    /// Asks one directory.
+    /// Asks one directory for a certificate, or for both of a pair, one after the other: what the first has
+    /// proven, most CAs take as proven for the second.
     #[expect(clippy::too_many_arguments)]
     pub(super) async fn ask_for(
         &self,
@@ -223,15 +235,19 @@ impl Keeper {
         name: &str,
         request: &CertificateRequest,
         chosen: &Chosen,
+        aim: Aim,
         outlook: &Outlook,
         asked: Asked,
         tell: &impl Fn(What),
-    ) -> Result<Certificate, Refusal> {
+    ) -> Result<Bundle, Refusal> {
         let config = self.config();
+        let half = self.half(name, issuer, chosen, aim);
+        let is_wanted = |key_type: &KeyType| half.as_ref().is_none_or(|(kept, _)| kept != key_type);
+        let ordered: Vec<_> = request.key_types.iter().copied().filter(is_wanted).collect();
         let needs_account = self.desk.needs_account(&self.store, issuer).await;
         let issuer_name = issuer.name();
         let limits = Limits::of(issuer, &config.acme.limits);
-        let ask = self.ask(name, issuer, &issuer_name, &chosen.with, asked, needs_account);
+        let ask = self.ask(name, issuer, &issuer_name, &chosen.with, &ordered, asked, needs_account);
         let begun = self.ledger.borrow_mut().begin(&ask, &limits, clock::now());
         let worst = Happened {
             asked: true,
@@ -240,26 +256,65 @@ impl Keeper {
             account_made: needs_account,
             ..Happened::default()
         };
-        let charged = Charged { keeper: self, charge: Some(begun.map_err(limited)?), worst };
+        let charge = Some(begun.map_err(limited)?);
+        let mut charged = Charged { keeper: self, charge, happened: Vec::new(), worst };
         // The CA in this program counts nothing, so there is nothing to be kept of it.
         let is_counted = *issuer != Issuer::Embedded;
         if is_counted && let Err(e) = self.save_ledger() {
             // Nothing can be kept, so nothing is asked.
-            charged.settle(&Happened::default());
+            charged.settle();
             return Err(Refusal::local(e.to_string()));
         }
 
-        let mut happened = Happened::default();
-        let result = self.order(issuer, name, request, chosen, needs_account, &mut happened, tell).await;
+        if let Some((kept, _)) = &half {
+            tell(What::Step(format!("the certificate for its {kept} key is kept from the attempt before")));
+        }
+        let mut obtained: Vec<_> = half.into_iter().collect();
+        let mut result = Ok(());
+        for (position, key_type) in ordered.iter().copied().enumerate() {
+            let mut happened = Happened::default();
+            let needs_account = needs_account && position == 0;
+            let order =
+                self.order(issuer, name, request, key_type, chosen, needs_account, &mut happened, tell);
+            let answer = order.await;
+            charged.happened.push(happened);
+            match answer {
+                Ok(certificate) => {
+                    let is_half = position + 1 < ordered.len();
+                    if is_half && aim == Aim::Serve {
+                        self.keep_half(name, issuer, request, key_type, chosen, &certificate, tell);
+                    }
+                    obtained.push((key_type, certificate));
+                    if is_half {
+                        tell(What::Step(format!("obtained it for its {key_type} key, of two")));
+                    }
+                }
+                Err(e) => {
+                    result = Err((key_type, e));
+                    break;
+                }
+            }
+        }
         let now = clock::now();
         let refusal = match &result {
-            Ok(_) => None,
-            Err(e) => Some(refusal(issuer, e, &chosen.with, outlook, now)),
+            Ok(()) => None,
+            Err((key_type, e)) => {
+                let mut refusal = refusal(issuer, e, &chosen.with, outlook, now);
+                if request.key_types.len() > 1 {
+                    refusal.text = format!("for its {key_type} key: {}", refusal.text);
+                    if let (Some((kept, _)), Aim::Serve) = (obtained.first(), aim) {
+                        refusal.text.push_str(&format!(
+                            "; the certificate for its {kept} key was obtained and is kept, so the next attempt need not ask for it again"
+                        ));
+                    }
+                }
+                Some(refusal)
+            }
         };
-        charged.settle(&happened);
+        charged.settle();
         {
             let mut ledger = self.ledger.borrow_mut();
-            if let Err(AskError::Acme(e) | AskError::Issuer(IssuerError::Acme(e))) = &result
+            if let Err((_, AskError::Acme(e) | AskError::Issuer(IssuerError::Acme(e)))) = &result
                 && let Verdict::RateLimited { until: Some(until), whole_issuer } = e.verdict()
             {
                 let scope = if whole_issuer { Scope::Issuer } else { Scope::Identifiers(&chosen.with) };
@@ -272,10 +327,58 @@ impl Keeper {
         if let Some(Refusal { kind: Kind::Paused(until), text, .. }) = &refusal {
             tell(What::IssuerPaused { issuer: issuer.name(), until: stamp(*until), reason: text.clone() });
         }
-        match (result, refusal) {
-            (Ok(obtained), _) => Ok(obtained),
-            (Err(_), Some(refusal)) => Err(refusal),
-            (Err(e), None) => Err(Refusal::local(e.to_string())),
+        match refusal {
+            Some(refusal) => Err(refusal),
+            None => bundle(&request.key_types, obtained),
+        }
+    }
+
+    /// The keys that a CA is to be asked for.
+    fn to_order(&self, name: &str, issuer: &str, identifiers: &[Identifier], aim: Aim) -> Vec<KeyType> {
+        let lineages = self.lineages.borrow();
+        let Some(lineage) = lineages.get(name) else { return Vec::new() };
+        let half = lineage.half(issuer, identifiers, clock::now()).filter(|_| aim == Aim::Serve);
+        let is_wanted = |key_type: &KeyType| half.is_none_or(|kept| kept.key_type != *key_type);
+        lineage.request.key_types.iter().copied().filter(is_wanted).collect()
+    }
+
+    /// What of a pair need not be ordered again.
+    fn half(&self, name: &str, issuer: &Issuer, chosen: &Chosen, aim: Aim) -> Option<(KeyType, Certificate)> {
+        let lineages = self.lineages.borrow();
+        let lineage = lineages.get(name).filter(|_| aim == Aim::Serve)?;
+        let kept = lineage.half(&issuer.name(), &chosen.with, clock::now())?;
+        let certificate = self.store.half(name).filter(|c| c.serial() == kept.serial)?;
+        Some((kept.key_type, certificate))
+    }
+
+    /// Keeps half of a pair, before the other half is asked for: whatever happens then, it is not lost.
+    #[expect(clippy::too_many_arguments)]
+    fn keep_half(
+        &self,
+        name: &str,
+        issuer: &Issuer,
+        request: &CertificateRequest,
+        key_type: KeyType,
+        chosen: &Chosen,
+        certificate: &Certificate,
+        tell: &impl Fn(What),
+    ) {
+        let kept = self.store.save_half(name, certificate).and_then(|()| {
+            if let Some(lineage) = self.lineages.borrow_mut().get_mut(name) {
+                lineage.state.half = Some(Half {
+                    issuer: issuer.name(),
+                    key_type,
+                    profile: request.profile.clone(),
+                    ordered_for: chosen.with.clone(),
+                    serial: certificate.serial().to_owned(),
+                    not_before: stamp(certificate.not_before()),
+                    not_after: stamp(certificate.not_after()),
+                });
+            }
+            self.save_state(name)
+        });
+        if let Err(e) = kept {
+            tell(What::Warning(e.to_string()));
         }
     }
 
@@ -286,20 +389,23 @@ impl Keeper {
         issuer: &Issuer,
         name: &str,
         request: &CertificateRequest,
+        key_type: KeyType,
         chosen: &Chosen,
         needs_account: bool,
         happened: &mut Happened,
         tell: &impl Fn(What),
     ) -> Result<Certificate, AskError> {
         let config = self.config();
-        let replaces = {
+        let (replaces, is_suggested) = {
             let lineages = self.lineages.borrow();
             let lineage = lineages.get(name).filter(|l| l.is_from(issuer));
-            lineage.and_then(|l| l.live.as_ref()).and_then(|(_, c)| CertificateId::of(c))
+            let replaced = lineage.and_then(|l| l.replaced(key_type));
+            let window = replaced.and_then(|c| lineage.and_then(|l| l.window_for(c)));
+            (replaced.and_then(CertificateId::of), window.is_some_and(|w| w.start <= clock::now()))
         };
         let order = OrderRequest {
             identifiers: chosen.with.clone(),
-            key_type: request.key_type,
+            key_type,
             profile: request.profile.clone(),
             replaces,
         };
@@ -328,7 +434,8 @@ impl Keeper {
             obtained = session.obtain(&order, &self.table, &steps).await;
         }
         happened.ordered = ordered.get().is_some();
-        happened.exempt = ordered.get() == Some(true);
+        // A CA exempts what it has suggested itself; of a pair, it may have suggested one of the two.
+        happened.exempt = ordered.get() == Some(true) && is_suggested;
         // What the CA has signed counts there, whether or not it could be accepted here.
         let is_signed =
             |e: &AcmeError| matches!(e.action(), "accept the certificate" | "download the certificate");
@@ -344,12 +451,14 @@ impl Keeper {
         Ok(obtained?)
     }
 
+    #[expect(clippy::too_many_arguments)]
     fn ask<'a>(
         &self,
         name: &str,
         issuer: &Issuer,
         issuer_name: &'a str,
         identifiers: &'a [Identifier],
+        ordered: &[KeyType],
         asked: Asked,
         needs_account: bool,
     ) -> Ask<'a> {
@@ -358,13 +467,18 @@ impl Keeper {
         let set = |list: &[Identifier]| list.iter().cloned().collect::<BTreeSet<_>>();
         let is_renewal = before.is_some_and(|l| set(&l.state.ordered_for) == set(identifiers));
         let has_begun = |w: schedule::Window| w.start <= clock::now();
+        let is_suggested = |key_type: &KeyType| {
+            before.and_then(|l| l.window_for(l.replaced(*key_type)?)).is_some_and(has_begun)
+        };
         Ask {
             issuer: issuer_name,
             account: ACCOUNT,
             identifiers,
+            certificates: u32::try_from(ordered.len()).unwrap_or(u32::MAX),
             force: asked.force,
             is_renewal,
-            by_renewal_information: is_renewal && before.and_then(|l| l.window()).is_some_and(has_begun),
+            // Of a pair, whichever the CA does not exempt is to be paid for.
+            by_renewal_information: is_renewal && ordered.iter().all(is_suggested),
             needs_account,
         }
     }
@@ -437,18 +551,32 @@ fn named_in(text: &str, ordered: &[Identifier]) -> Vec<NameFailure> {
     named.iter().map(failure).collect()
 }
 
-/// What an order may cost at the CA, until it has ended. One that is given up because the program is told
-/// to stop is booked as if every name had failed.
+/// What was obtained, in the order of its keys.
+fn bundle(key_types: &[KeyType], obtained: Vec<(KeyType, Certificate)>) -> Result<Bundle, Refusal> {
+    let place = |key_type: KeyType| key_types.iter().position(|wanted| *wanted == key_type);
+    let mut obtained = obtained;
+    obtained.sort_by_key(|(key_type, _)| place(*key_type));
+    let mut certificates = obtained.into_iter().map(|(_, certificate)| certificate);
+    let first = certificates.next().ok_or_else(|| Refusal::local("no key type is configured".to_owned()))?;
+    Bundle::new(first, certificates.next()).map_err(|e| Refusal::local(e.to_string()))
+}
+
+/// What an attempt may cost at the CA, until it has ended. An order that is given up because the program is
+/// told to stop is booked as if every name had failed.
 struct Charged<'a> {
     keeper: &'a Keeper,
     charge: Option<Charge>,
+    /// What came of each order that has ended.
+    happened: Vec<Happened>,
+    /// What may come of the one under way.
     worst: Happened,
 }
 
 impl Charged<'_> {
-    fn settle(mut self, happened: &Happened) {
+    /// No order is under way any more.
+    fn settle(mut self) {
         if let Some(charge) = self.charge.take() {
-            self.keeper.ledger.borrow_mut().settle(charge, happened, clock::now());
+            self.keeper.ledger.borrow_mut().settle_all(charge, &self.happened, clock::now());
         }
     }
 }
@@ -456,7 +584,9 @@ impl Charged<'_> {
 impl Drop for Charged<'_> {
     fn drop(&mut self) {
         let Some(charge) = self.charge.take().filter(|_| !std::thread::panicking()) else { return };
-        self.keeper.ledger.borrow_mut().settle(charge, &self.worst, clock::now());
+        let mut happened = std::mem::take(&mut self.happened);
+        happened.push(std::mem::take(&mut self.worst));
+        self.keeper.ledger.borrow_mut().settle_all(charge, &happened, clock::now());
         if let Err(error) = self.keeper.save_ledger() {
             tracing::warn!("{error}");
         }

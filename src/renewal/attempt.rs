@@ -12,11 +12,11 @@ use super::outlook::Outlook;
 use super::postponement;
 use super::report::{What, list};
 use super::schedule::{self, Reason};
-use crate::certificate::Certificate;
+use crate::certificate::Bundle;
 use crate::clock;
 use crate::config::{CertificateRequest, Issuer, Partial};
 use crate::hostname::Identifier;
-use crate::store::{Attempts, LineageState, Postponed, StoreError};
+use crate::store::{Attempts, LineageState, Postponed, RenewalInformation, StoreError};
 
 /// Rounds of one attempt: with all names, and without those that failed in the first.
 const ROUNDS: usize = 2;
@@ -255,37 +255,43 @@ impl Keeper {
         request: &CertificateRequest,
         chosen: &Chosen,
         outlook: &Outlook,
-        certificate: Certificate,
+        bundle: Bundle,
         issuer: Issuer,
         tell: &impl Fn(What),
     ) -> Result<(), StoreError> {
-        let version = self.store.save(name, &certificate)?;
+        let version = self.store.save(name, &bundle)?;
+        if let Err(e) = self.store.remove_half(name) {
+            tell(What::Warning(e.to_string()));
+        }
         let now = clock::now();
         let mut told = Vec::new();
         if let Some(lineage) = self.lineages.borrow_mut().get_mut(name) {
-            self.install(name, &certificate);
+            self.install(name, &bundle);
             let renewal = lineage.live.is_some();
-            let (serial, not_after) = (certificate.serial().to_owned(), stamp(certificate.not_after()));
-            let identifiers = certificate.identifiers().to_vec();
-            let (not_before, not_after_at) = (certificate.not_before(), certificate.not_after());
+            let (serial, not_after) = (bundle.serial().to_owned(), stamp(bundle.not_after()));
+            let also = bundle.second().map(|second| second.serial().to_owned()).into_iter().collect();
+            let identifiers = bundle.identifiers().to_vec();
+            let (not_before, not_after_at) = (bundle.not_before(), bundle.not_after());
             let state = &mut lineage.state;
             // A window that is over before its time came: the CA may have revoked what it was about.
-            let window = state.renewal_information.as_ref().and_then(|kept| kept.window.as_ref());
-            let is_overdue = window.is_some_and(|window| SystemTime::from(window.end) <= now);
-            let serial_before = lineage.live.as_ref().map(|(_, before)| before.serial().to_owned());
-            state.distrusted = serial_before.filter(|_| is_overdue);
+            let windows = state.renewal_information.iter();
+            let is_over = |kept: &&RenewalInformation| {
+                kept.window.as_ref().is_some_and(|window| SystemTime::from(window.end) <= now)
+            };
+            state.distrusted = windows.filter(is_over).map(|kept| kept.serial.clone()).collect();
             state.held_back = None;
             state.deployed.values_mut().for_each(|deployed| deployed.goes_back = false);
             let patience = state.patience.filter(|_| renewal).map(SystemTime::from);
             state.patience = Some(stamp(schedule::patience(patience, now, not_before, not_after_at)));
             state.issuer = Some(issuer.name());
-            state.key_type = Some(request.key_type);
+            state.key_types.clone_from(&request.key_types);
+            state.half = None;
             state.ordered_for.clone_from(&chosen.with);
             state.obtained_at = Some(stamp(now));
             state.attempts = Attempts::default();
             state.staging_first = false;
             state.postponed = None;
-            state.renewal_information = None;
+            state.renewal_information.clear();
             for identifier in &chosen.with {
                 if !state.validated.contains(identifier) {
                     state.validated.push(identifier.clone());
@@ -310,10 +316,10 @@ impl Keeper {
                     kept.attempts.last_error.as_deref().unwrap_or("it fails")
                 ));
             }
-            lineage.live = Some((version, certificate));
+            lineage.live = Some((version, bundle));
             lineage.limited = None;
             let renews_at = stamp(lineage.next_order(now));
-            told.push(What::Obtained { version, serial, identifiers, not_after, renews_at, renewal });
+            told.push(What::Obtained { version, serial, identifiers, not_after, renews_at, renewal, also });
             if !back.is_empty() {
                 told.push(What::NameBack { identifiers: back });
             }

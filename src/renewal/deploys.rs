@@ -11,7 +11,7 @@ use super::keeper::{Keeper, Outcome, rand_unit};
 use super::lineages::stamp;
 use super::report::{Event, What};
 use super::schedule;
-use crate::certificate::Certificate;
+use crate::certificate::Bundle;
 use crate::clock;
 use crate::config::{Config, DeployTarget};
 use crate::deploy::DeployError;
@@ -49,7 +49,7 @@ struct Round<'a> {
 struct Parcel {
     name: String,
     version: Version,
-    certificate: Certificate,
+    bundle: Bundle,
     previous: Option<Version>,
 }
 
@@ -104,9 +104,9 @@ impl Keeper {
 
     fn parcel(&self, name: &str) -> Option<Parcel> {
         let lineages = self.lineages.borrow();
-        let (version, certificate) = lineages.get(name)?.live.clone()?;
+        let (version, bundle) = lineages.get(name)?.live.clone()?;
         let previous = self.store.version_before(name, version).ok().flatten().map(|(version, _)| version);
-        Some(Parcel { name: name.to_owned(), version, certificate, previous })
+        Some(Parcel { name: name.to_owned(), version, bundle, previous })
     }
 
     /// Goes through the transaction with one server.
@@ -141,9 +141,13 @@ impl Keeper {
     /// Whether the previous version could be served as well: it is valid, and its CA stands by it.
     fn may_live_again(&self, parcel: &Parcel) -> bool {
         let lineages = self.lineages.borrow();
-        let distrusted = lineages.get(&parcel.name).and_then(|l| l.state.distrusted.as_deref());
+        let distrusted =
+            lineages.get(&parcel.name).map(|l| l.state.distrusted.as_slice()).unwrap_or_default();
         let previous = parcel.previous.and_then(|version| self.store.version(&parcel.name, version).ok());
-        previous.is_some_and(|c| c.not_after() > clock::now() && distrusted != Some(c.serial()))
+        previous.is_some_and(|bundle| {
+            let serials = bundle.serials();
+            bundle.not_after() > clock::now() && !serials.iter().any(|serial| distrusted.contains(serial))
+        })
     }
 
     async fn perform(&self, round: &Round<'_>, step: Step) -> Seen {
@@ -352,14 +356,13 @@ async fn look(round: &Round<'_>, places: Vec<usize>) -> Seen {
         while looks.len() < LOOKS
             && let Some(place) = waiting.next()
         {
-            let certificate = round.parcels[place].certificate.clone();
+            let bundle = round.parcels[place].bundle.clone();
             let (endpoints, roots) = (endpoints.clone(), roots.clone());
             looks.spawn(async move {
                 let (mut proofs, mut warnings) = (Vec::new(), Vec::new());
-                let certificates = [certificate];
-                let identifiers = certificates[0].identifiers();
+                let certificates: Vec<_> = bundle.certificates().cloned().collect();
                 for endpoint in endpoints.iter() {
-                    match verify::shows(endpoint, &certificates, identifiers, &roots, within).await {
+                    match verify::shows(endpoint, &certificates, bundle.identifiers(), &roots, within).await {
                         Ok(served) => {
                             warnings.extend(served.warnings.iter().map(|w| format!("{endpoint}: {w}")));
                             let versions: Vec<_> = served.versions.iter().map(ToString::to_string).collect();

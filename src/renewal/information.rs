@@ -5,6 +5,7 @@ use super::lineages::stamp;
 use super::report::What;
 use super::schedule;
 use crate::acme::{AcmeError, RenewalWindow};
+use crate::certificate::Certificate;
 use crate::clock;
 use crate::config::Issuer;
 use crate::store::{RenewalInformation, SuggestedWindow};
@@ -12,35 +13,40 @@ use crate::store::{RenewalInformation, SuggestedWindow};
 impl Keeper {
     /// Asks about the live certificate where that is due, and fixes the moment of its renewal.
     pub(super) async fn ask_renewal_information(&self, name: &str, tell: &impl Fn(What)) {
-        let config = self.config();
-        let about = {
+        let (issuer, due) = {
             let lineages = self.lineages.borrow();
             let Some(lineage) = lineages.get(name) else { return };
-            if lineage.next_ask(clock::now()).is_none_or(|at| at > clock::now()) {
-                return;
-            }
-            let Some(issuer) = lineage.live_issuer() else { return };
-            let Some((_, certificate)) = lineage.live.clone() else { return };
-            (issuer, certificate)
+            let (now, Some(issuer)) = (clock::now(), lineage.live_issuer()) else { return };
+            let Some((_, live)) = &lineage.live else { return };
+            let is_due = |c: &&Certificate| lineage.next_ask_about(c, now).is_some_and(|at| at <= now);
+            (issuer, live.certificates().filter(is_due).cloned().collect::<Vec<_>>())
         };
-        let (issuer, certificate) = about;
-        let answer = match self.desk.session_at_hand(&config, &self.store, &issuer).await {
+        for certificate in &due {
+            self.ask_about(name, &issuer, certificate, tell).await;
+        }
+        if !due.is_empty()
+            && let Err(e) = self.save_state(name)
+        {
+            tell(What::Warning(e.to_string()));
+        }
+    }
+
+    async fn ask_about(&self, name: &str, issuer: &Issuer, certificate: &Certificate, tell: &impl Fn(What)) {
+        let config = self.config();
+        let answer = match self.desk.session_at_hand(&config, &self.store, issuer).await {
             None => Ok(None),
             Some(Err(e)) => Err(e.to_string()),
             Some(Ok(session)) if !session.offers_renewal_info() => Ok(None),
             Some(Ok(session)) => {
-                session.renewal_info(&certificate).await.map(Some).map_err(|e: AcmeError| e.to_string())
+                session.renewal_info(certificate).await.map(Some).map_err(|e: AcmeError| e.to_string())
             }
         };
         if let Err(reason) = &answer {
             // The fraction of its lifetime and the backstop stand, so nobody need act.
             tracing::debug!(certificate = name, issuer = issuer.name(), "no renewal information: {reason}");
         }
-        let told = self.note_renewal_information(name, &issuer, certificate.serial(), answer);
+        let told = self.note_renewal_information(name, issuer, certificate.serial(), answer);
         told.into_iter().for_each(tell);
-        if let Err(e) = self.save_state(name) {
-            tell(What::Warning(e.to_string()));
-        }
     }
 
     fn note_renewal_information(
@@ -54,7 +60,11 @@ impl Keeper {
         let mut lineages = self.lineages.borrow_mut();
         let lineage = lineages.get_mut(name)?;
         let lifetime = lineage.validity().map(|(from, to)| to.duration_since(from).unwrap_or_default())?;
-        let before = lineage.state.renewal_information.take().filter(|kept| kept.serial == serial);
+        let serials = lineage.live.as_ref().map(|(_, live)| live.serials()).unwrap_or_default();
+        let kept = &mut lineage.state.renewal_information;
+        let before = kept.iter().find(|kept| kept.serial == serial).cloned();
+        // What was said of earlier versions is of no use any more.
+        kept.retain(|kept| kept.serial != serial && serials.contains(&kept.serial));
         let failures = match &answer {
             Ok(_) => 0,
             Err(_) => before.as_ref().map_or(0, |b| b.failures).saturating_add(1),
@@ -78,8 +88,9 @@ impl Keeper {
                 why.unwrap_or_default()
             ))
         });
-        lineage.state.renewal_information =
-            Some(RenewalInformation { serial: serial.to_owned(), window, ask_at: stamp(ask_at), failures });
+        let ask_at = stamp(ask_at);
+        let information = RenewalInformation { serial: serial.to_owned(), window, ask_at, failures };
+        lineage.state.renewal_information.push(information);
         told
     }
 }

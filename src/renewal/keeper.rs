@@ -21,7 +21,7 @@ use super::ledger::Ledger;
 use super::lineages::{Lineages, stamp};
 use super::report::{CertificateStatus, Event, What};
 use super::schedule::{Decision, Reason};
-use crate::certificate::Certificate;
+use crate::certificate::Bundle;
 use crate::challenge::ChallengeTable;
 use crate::clock;
 use crate::config::{Config, Issuer};
@@ -345,15 +345,15 @@ impl Keeper {
 
     fn install_all(&self) {
         let lineages = self.lineages.borrow();
-        for (name, certificate) in lineages.live() {
-            self.install(name, certificate);
+        for (name, bundle) in lineages.live() {
+            self.install(name, bundle);
         }
         self.served.identifiers.store(Arc::new(lineages.served()));
     }
 
-    pub(super) fn install(&self, name: &str, certificate: &Certificate) {
+    pub(super) fn install(&self, name: &str, bundle: &Bundle) {
         if let Some(resolver) = &self.served.resolver
-            && let Err(e) = resolver.install(name, certificate)
+            && let Err(e) = resolver.install(name, bundle)
         {
             tracing::error!(certificate = name, "the front cannot serve it: {e}");
         }

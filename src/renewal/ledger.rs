@@ -44,6 +44,9 @@ const UNKNOWN_FOR: i64 = HOUR;
 /// Buckets that attempts may fill the ledger with: the file has room for what ends late.
 const MOST_BUCKETS: usize = LedgerFile::MAX_BUCKETS / 10 * 9;
 
+/// Things that one attempt may be charged with.
+const MOST_CHARGED: u64 = LedgerFile::MAX_CHARGED as u64;
+
 /// What has been asked of each CA.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Ledger {
@@ -145,9 +148,11 @@ impl Ledger {
         self.check(ask, &claims, limits, now)?;
         let id = self.next_charge;
         self.next_charge += 1;
-        let keys: Vec<_> =
-            claims.into_iter().filter(|claim| claim.is_charged).map(|claim| claim.key).collect();
-        let pending = Pending { begun_at: milliseconds(now), cut_off_at: None, charged: keys.clone() };
+        let times = |claim: &Claim| usize::try_from(claim.charges).unwrap_or(usize::MAX);
+        let charged =
+            claims.iter().flat_map(|claim| std::iter::repeat_n(claim.key.clone(), times(claim))).collect();
+        let pending = Pending { begun_at: milliseconds(now), cut_off_at: None, charged };
+        let keys = claims.into_iter().filter(|claim| claim.charges > 0).map(|claim| claim.key).collect();
         self.pending.insert(id, pending);
         self.needs_saving = true;
         Ok(Charge { id, keys, limits: *limits })
@@ -156,12 +161,20 @@ impl Ledger {
     /// Books what came of an attempt and gives the rest back. A success ends the failures in a row of its
     /// identifiers.
     pub fn settle(&mut self, charge: Charge, happened: &Happened, now: SystemTime) {
+        self.settle_all(charge, std::slice::from_ref(happened), now);
+    }
+
+    /// The same for an attempt that made several orders: what came of each.
+    pub fn settle_all(&mut self, charge: Charge, happened: &[Happened], now: SystemTime) {
         let now = milliseconds(now);
         self.pending.remove(&charge.id);
+        let is_obtained = happened.iter().any(|order| order.asked && order.obtained);
         for key in &charge.keys {
-            if happened.includes(key) {
+            let times = happened.iter().filter(|order| order.includes(key)).count();
+            for _ in 0..times {
                 self.take(key, &charge.limits, now, now);
-            } else if happened.asked && happened.obtained && charge::is_of_failures(key) {
+            }
+            if times == 0 && is_obtained && charge::is_of_failures(key) {
                 self.buckets.remove(&BucketKey { bucket: BucketKind::FailuresInARow, ..key.clone() });
             }
         }
@@ -303,10 +316,12 @@ impl Ledger {
     fn debt(&self, key: &BucketKey, limit: Limit, now: i64) -> i64 {
         let mut full_at = self.buckets.get(key).copied().unwrap_or(i64::MIN / 2);
         let mut under_way = 0;
-        for pending in self.pending.values().filter(|pending| pending.charges(key)) {
-            match pending.cut_off_at {
-                Some(at) => full_at = limit.take(full_at, at.min(now), now),
-                None => under_way += limit.every,
+        for pending in self.pending.values() {
+            for _ in 0..pending.charges(key) {
+                match pending.cut_off_at {
+                    Some(at) => full_at = limit.take(full_at, at.min(now), now),
+                    None => under_way += limit.every,
+                }
             }
         }
         limit.debt(full_at, now) + under_way
@@ -360,12 +375,12 @@ impl Ledger {
 
     /// When there is room for what an attempt is charged with, where there is none.
     fn no_room_for(&self, claims: &[Claim], now: i64) -> Option<i64> {
-        let new = claims.iter().filter(|c| c.is_charged && !self.buckets.contains_key(&c.key)).count();
+        let new = claims.iter().filter(|c| c.charges > 0 && !self.buckets.contains_key(&c.key)).count();
         let charged: usize = self.pending.values().map(|p| p.charged.len()).sum();
         // A failure may be counted in two buckets by one charge.
         let buckets = self.buckets.len() + 2 * (new + charged);
         let fits = (new == 0 || buckets <= MOST_BUCKETS)
-            && claims.len() <= LedgerFile::MAX_CHARGED
+            && claims.iter().map(|c| u64::from(c.charges.max(1))).sum::<u64>() <= MOST_CHARGED
             && self.pending.len() < LedgerFile::MAX_PENDING;
         let first_free = self.buckets.values().min().copied().unwrap_or(now);
         (!fits).then_some(first_free.clamp(now + MINUTE, now + HOUR))
@@ -417,6 +432,8 @@ fn distinct(identifiers: &[Identifier]) -> BTreeSet<&Identifier> {
 
 #[cfg(test)]
 mod histories;
+#[cfg(test)]
+mod pairs;
 #[cfg(test)]
 mod simulations;
 #[cfg(test)]

@@ -6,17 +6,18 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 
 use super::asking::ACCOUNT;
+use super::half;
 use super::kept;
 use super::ledger::{Ask, Ledger, Limits};
 use super::names;
 use super::postponement;
-use super::report::{CertificateStatus, DeployStatus, NameStatus, What};
+use super::report::{AlsoServed, CertificateStatus, DeployStatus, NameStatus, What};
 use super::schedule::{self, Decision, Known, Why, Window};
-use crate::certificate::Certificate;
+use crate::certificate::{Algorithm, Bundle, Certificate};
 use crate::clock;
-use crate::config::{CertificateRequest, Config, Issuer, Partial};
+use crate::config::{CertificateRequest, Config, Issuer, KeyType, Partial};
 use crate::hostname::Identifier;
-use crate::store::{LineageState, RenewalInformation, Store, Version};
+use crate::store::{Half, LineageState, RenewalInformation, Store, SuggestedWindow, Version};
 
 /// The configured certificates by name.
 #[derive(Debug, Default)]
@@ -29,7 +30,7 @@ pub(super) struct Lineage {
     /// Whose certificates serve, the first of them wanted most; never empty.
     pub(super) issuers: Vec<Issuer>,
     pub(super) state: LineageState,
-    pub(super) live: Option<(Version, Certificate)>,
+    pub(super) live: Option<(Version, Bundle)>,
     /// Spreads the moments of many installations and lineages: from 0 to 1, always the same for one.
     pub(super) jitter: f64,
     /// The share of that by which a moment of our own choice is moved ahead.
@@ -67,7 +68,7 @@ impl Lineages {
                     }
                 }
             }
-            if state.issuer.is_none() && live.as_ref().is_some_and(|(_, c)| is_rehearsed(c)) {
+            if state.issuer.is_none() && live.as_ref().is_some_and(|(_, c)| is_rehearsed(c.first())) {
                 // Whoever has lost the memory of it must not take it for a real one.
                 state.issuer = Some(Issuer::Embedded.name());
             }
@@ -87,8 +88,8 @@ impl Lineages {
         self.0.keys().cloned().collect()
     }
 
-    /// The live certificates.
-    pub fn live(&self) -> impl Iterator<Item = (&str, &Certificate)> {
+    /// The live certificates and pairs.
+    pub fn live(&self) -> impl Iterator<Item = (&str, &Bundle)> {
         self.0.iter().filter_map(|(name, l)| Some((name.as_str(), &l.live.as_ref()?.1)))
     }
 
@@ -219,26 +220,41 @@ impl Lineage {
         self.validity().is_none_or(|validity| now >= postponement::last_moment(validity))
     }
 
-    /// What the CA said about the renewal of the live version.
-    fn information(&self) -> Option<&RenewalInformation> {
-        let (_, certificate) = self.live.as_ref()?;
-        self.state.renewal_information.as_ref().filter(|kept| kept.serial == certificate.serial())
+    /// What the CA said about the renewal of a certificate.
+    fn information(&self, certificate: &Certificate) -> Option<&RenewalInformation> {
+        self.state.renewal_information.iter().find(|kept| kept.serial == certificate.serial())
     }
 
-    pub(super) fn window(&self) -> Option<Window> {
-        let window = self.information()?.window.as_ref()?;
-        Some(Window { start: window.start.into(), end: window.end.into(), chosen: window.chosen.into() })
+    /// When the CA wants the live version renewed: of a pair, both are as soon as one of them is due.
+    fn suggested(&self) -> Option<&SuggestedWindow> {
+        let (_, live) = self.live.as_ref()?;
+        let windows = live.certificates().filter_map(|c| self.information(c)?.window.as_ref());
+        windows.min_by_key(|window| window.chosen)
+    }
+
+    fn window(&self) -> Option<Window> {
+        self.suggested().map(window_of)
+    }
+
+    /// When the CA wants that certificate renewed.
+    pub(super) fn window_for(&self, certificate: &Certificate) -> Option<Window> {
+        self.information(certificate)?.window.as_ref().map(window_of)
     }
 
     fn explanation(&self) -> Option<&str> {
-        self.information()?.window.as_ref()?.explanation_url.as_deref()
+        self.suggested()?.explanation_url.as_deref()
     }
 
     /// When the CA is asked about the renewal of the live version; `None` where there is nobody to ask.
     pub(super) fn next_ask(&self, now: SystemTime) -> Option<SystemTime> {
-        let (_, certificate) = self.live.as_ref()?;
         self.live_issuer()?;
-        let next = self.information().map(|kept| SystemTime::from(kept.ask_at));
+        let (_, live) = self.live.as_ref()?;
+        live.certificates().filter_map(|certificate| self.next_ask_about(certificate, now)).min()
+    }
+
+    /// The same of one certificate of the live version.
+    pub(super) fn next_ask_about(&self, certificate: &Certificate, now: SystemTime) -> Option<SystemTime> {
+        let next = self.information(certificate).map(|kept| SystemTime::from(kept.ask_at));
         if schedule::is_time_to_ask(next, certificate.not_after(), now) {
             return Some(now);
         }
@@ -254,6 +270,20 @@ impl Lineage {
     pub(super) fn live_issuer(&self) -> Option<Issuer> {
         let issuer = self.state.issuer.as_ref()?;
         self.issuers.iter().find(|i| i.name() == *issuer).cloned()
+    }
+
+    /// The certificate of the live version that one with such a key takes the place of.
+    pub(super) fn replaced(&self, key_type: KeyType) -> Option<&Certificate> {
+        let (_, live) = self.live.as_ref()?;
+        let is_only = self.request.key_types.len() == 1;
+        live.of(key_type.algorithm()).or(is_only.then_some(live.first()))
+    }
+
+    /// What of a pair was obtained before and need not be ordered again.
+    pub(super) fn half(&self, issuer: &str, identifiers: &[Identifier], now: SystemTime) -> Option<&Half> {
+        let kept = self.state.half.as_ref()?;
+        let is_live = self.live.as_ref().is_some_and(|(_, live)| live.serials().contains(&kept.serial));
+        (!is_live && half::serves(kept, &self.request, issuer, identifiers, now)).then_some(kept)
     }
 
     /// What is to be said of names that the live version lacks.
@@ -288,7 +318,10 @@ impl Lineage {
         if let Some(other) = self.state.issuer.as_ref().filter(|kept| !is_one(kept)) {
             return Some(format!("it is from {other}, and {} is configured", self.issuers[0].name()));
         }
-        if self.state.key_type.is_some_and(|kept| kept != self.request.key_type) {
+        // Another order of the same two is no reason for an order: it holds from the next renewal on.
+        let kept = &self.state.key_types;
+        let is_wanted = |kept: &KeyType| self.request.key_types.contains(kept);
+        if !kept.is_empty() && (kept.len() != self.request.key_types.len() || !kept.iter().all(is_wanted)) {
             return Some("another key type is configured".to_owned());
         }
         None
@@ -340,6 +373,7 @@ impl Lineage {
                 issuer: &issuer.name(),
                 account: ACCOUNT,
                 identifiers: &identifiers,
+                certificates: 1,
                 force: false,
                 is_renewal: true,
                 by_renewal_information: true,
@@ -388,7 +422,9 @@ impl Lineage {
             })
         });
         let live = self.live.as_ref();
-        let certificate = live.map(|(_, c)| c);
+        let bundle = live.map(|(_, bundle)| bundle);
+        let certificate = bundle.map(Bundle::first);
+        let also = bundle.and_then(Bundle::second).map(|second| also_served(&path, second));
         let version = live.map(|(v, _)| *v);
         let deploys = self.request.deploy.iter().map(|service| {
             let kept = self.state.deployed.get(service).cloned().unwrap_or_default();
@@ -410,8 +446,10 @@ impl Lineage {
             version,
             serial: certificate.map(|c| c.serial().to_owned()),
             signed_by: certificate.map(|c| c.issuer().to_owned()),
-            not_before: certificate.map(|c| stamp(c.not_before())),
-            not_after: certificate.map(|c| stamp(c.not_after())),
+            not_before: bundle.map(|b| stamp(b.not_before())),
+            not_after: bundle.map(|b| stamp(b.not_after())),
+            algorithm: certificate.and_then(Certificate::algorithm).map(|a| a.name().to_owned()),
+            also: also.into_iter().collect(),
             next: stamp(next),
             reason,
             days_left: remaining.map(|(days, _)| rounded(days, 100.0)),
@@ -424,6 +462,23 @@ impl Lineage {
             last_error: self.state.attempts.last_error.clone(),
             deploys: deploys.collect(),
         }
+    }
+}
+
+fn window_of(kept: &SuggestedWindow) -> Window {
+    Window { start: kept.start.into(), end: kept.end.into(), chosen: kept.chosen.into() }
+}
+
+/// The second certificate of a pair, whose version is in the folder `path`.
+fn also_served(path: &str, second: &Certificate) -> AlsoServed {
+    let algorithm = second.algorithm().map(Algorithm::name).unwrap_or_default();
+    AlsoServed {
+        algorithm: algorithm.to_owned(),
+        path: format!("{path}/{algorithm}"),
+        serial: second.serial().to_owned(),
+        signed_by: second.issuer().to_owned(),
+        not_before: stamp(second.not_before()),
+        not_after: stamp(second.not_after()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::asking::{Kind, Refusal};
+use super::asking::{Aim, Kind, Refusal};
 use super::keeper::{Asked, Keeper, Outcome, UnknownNames};
 use super::lineages::stamp;
 use super::names::Chosen;
@@ -111,13 +111,14 @@ impl Keeper {
             )));
         }
         let everything = Chosen { with: request.identifiers.clone(), without: Vec::new() };
-        let obtained =
-            self.ask_for(issuer, name, request, &everything, &outlook, Asked::default(), tell).await?;
+        let obtained = self
+            .ask_for(issuer, name, request, &everything, Aim::Try, &outlook, Asked::default(), tell)
+            .await?;
         drop(door);
         let local = |e: StoreError| Refusal::local(e.to_string());
         aside.store.save(name, &obtained).map_err(local)?;
         let stored = aside.store.current(name).map_err(local)?;
-        if stored.is_none_or(|(_, stored)| stored.serial() != obtained.serial()) {
+        if stored.is_none_or(|(_, stored)| stored.serials() != obtained.serials()) {
             return Err(Refusal::local("what was stored is not what is read back".to_owned()));
         }
         tell(What::Step("the certificate is whole, and was stored and read back".to_owned()));

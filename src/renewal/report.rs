@@ -54,6 +54,9 @@ pub enum What {
         /// It takes the place of one that was there.
         #[serde(default)]
         renewal: bool,
+        /// The serial number of the second certificate of a pair, hex.
+        #[serde(default)]
+        also: Vec<String>,
     },
     /// The CA's limits, or what is kept of them in reserve, allow no order before that moment.
     Limited {
@@ -178,9 +181,10 @@ impl fmt::Display for What {
             ),
             Self::Due(reason) => write!(f, "due: {reason}"),
             Self::Step(step) => f.write_str(step),
-            Self::Obtained { identifiers, not_after, renews_at, .. } => write!(
+            Self::Obtained { identifiers, not_after, renews_at, also, .. } => write!(
                 f,
-                "obtained a certificate for {}, valid until {}, to be renewed at {}",
+                "obtained {} for {}, valid until {}, to be renewed at {}",
+                if also.is_empty() { "a certificate" } else { "a pair of certificates" },
                 list(identifiers),
                 minute(*not_after),
                 minute(*renews_at)
@@ -276,10 +280,16 @@ pub struct CertificateStatus {
     pub serial: Option<String>,
     /// Who signed the live version.
     pub signed_by: Option<String>,
-    /// Start of validity.
+    /// Start of validity; of a pair, when both have begun.
     pub not_before: Option<Timestamp>,
-    /// End of validity.
+    /// End of validity; of a pair, when one of them ends.
     pub not_after: Option<Timestamp>,
+    /// What its key signs with: `ecdsa` or `rsa`.
+    #[serde(default)]
+    pub algorithm: Option<String>,
+    /// Of a pair, the second certificate.
+    #[serde(default)]
+    pub also: Vec<AlsoServed>,
     /// The next order.
     pub next: Timestamp,
     /// Why then.
@@ -302,6 +312,24 @@ pub struct CertificateStatus {
     pub last_error: Option<String>,
     /// Servers that take it.
     pub deploys: Vec<DeployStatus>,
+}
+
+/// The second certificate of a pair.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct AlsoServed {
+    /// What its key signs with: `ecdsa` or `rsa`.
+    pub algorithm: String,
+    /// The folder with its files.
+    pub path: String,
+    /// Its serial number, hex.
+    pub serial: String,
+    /// Who signed it.
+    pub signed_by: String,
+    /// Start of its validity.
+    pub not_before: Timestamp,
+    /// End of its validity.
+    pub not_after: Timestamp,
 }
 
 /// The state of a name that fails.

@@ -64,7 +64,7 @@ mod tests {
         assert_eq!(live_chains(&path, "a.example").unwrap(), Vec::<Vec<_>>::new());
         let made = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
         let certificate = Certificate::stored(&made.cert.pem(), &made.signing_key.serialize_pem()).unwrap();
-        store.save("a.example", &certificate).unwrap();
+        store.save("a.example", &certificate.clone().into()).unwrap();
         let live = path.join("live/a.example");
         fs::remove_file(live.join("privkey.pem")).unwrap();
         assert_eq!(live_chains(&path, "a.example").unwrap(), [certificate.chain().to_vec()]);

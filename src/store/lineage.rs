@@ -15,8 +15,9 @@ use crate::hostname::Identifier;
 pub struct LineageState {
     /// The issuer's name that signed the live version.
     pub issuer: Option<String>,
-    /// The key type of the live version.
-    pub key_type: Option<KeyType>,
+    /// The key types that the live version was ordered with, in their order; empty where that is not known.
+    #[serde(rename = "key-type", with = "one_or_more")]
+    pub key_types: Vec<KeyType>,
     /// What the live version was ordered for; a CA may have added names.
     pub ordered_for: Vec<Identifier>,
     /// When the live version was obtained.
@@ -35,15 +36,19 @@ pub struct LineageState {
     pub staging_first: bool,
     /// Identifiers that fail, and those that the live version lacks because they did.
     pub failing: BTreeMap<Identifier, Failing>,
-    /// When the CA wants the live version renewed (RFC 9773).
-    pub renewal_information: Option<RenewalInformation>,
+    /// When the CA wants each certificate of the live version renewed (RFC 9773).
+    #[serde(with = "one_or_more")]
+    pub renewal_information: Vec<RenewalInformation>,
+    /// The half of a pair that was obtained so far: see [`Store::half`](super::Store::half).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub half: Option<Half>,
     /// An order that is put off because the preflight found what would fail.
     pub postponed: Option<Postponed>,
     /// The version that is to be served, while `live` leads to the one before, because a server did not
     /// take it.
     pub held_back: Option<Version>,
-    /// The serial number of a version that its CA wanted replaced before its time: it may be revoked.
-    pub distrusted: Option<String>,
+    /// Serial numbers of the version before that its CA wanted replaced before its time: it may be revoked.
+    pub distrusted: Vec<String>,
     /// What each server, by the name of its `[deploy.NAME]`, has taken. One whose version is not the
     /// live one has yet to take it.
     pub deployed: BTreeMap<String, Deployed>,
@@ -83,6 +88,26 @@ pub struct RenewalInformation {
     pub ask_at: Timestamp,
     /// Asks in a row that failed.
     pub failures: u32,
+}
+
+/// What the half of a pair was ordered for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Half {
+    /// The issuer's name.
+    pub issuer: String,
+    /// Its key.
+    pub key_type: KeyType,
+    /// The profile that was asked for.
+    pub profile: Option<String>,
+    /// What it was ordered for.
+    pub ordered_for: Vec<Identifier>,
+    /// Its serial number, hex.
+    pub serial: String,
+    /// Start of its validity.
+    pub not_before: Timestamp,
+    /// End of its validity.
+    pub not_after: Timestamp,
 }
 
 /// A suggested window (RFC 9773 section 4.2) and the moment chosen in it.
@@ -127,4 +152,78 @@ pub struct Deployed {
     pub goes_back: bool,
     /// Failures in a row since then.
     pub attempts: Attempts,
+}
+
+/// A list that is written as a list only where it has several items: `null`, the item, or all of them. So
+/// the files of those who never have more stay as they always were.
+mod one_or_more {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written<T> {
+        One(T),
+        More(Vec<T>),
+    }
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(items: &[T], to: S) -> Result<S::Ok, S::Error> {
+        match items {
+            [] => to.serialize_none(),
+            [one] => one.serialize(to),
+            more => more.serialize(to),
+        }
+    }
+
+    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Vec<T>, D::Error> {
+        Ok(match Option::<Written<T>>::deserialize(from)? {
+            None => Vec::new(),
+            Some(Written::One(one)) => vec![one],
+            Some(Written::More(more)) => more,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn information(serial: &str) -> RenewalInformation {
+        let ask_at = "2026-11-25T10:00:00Z".parse().unwrap();
+        RenewalInformation { serial: serial.to_owned(), window: None, ask_at, failures: 0 }
+    }
+
+    #[test]
+    fn one_of_a_kind_is_written_as_before_and_a_pair_as_a_list() {
+        for (key_types, written) in [
+            (vec![], "null"),
+            (vec![KeyType::EcdsaP384], "\"ecdsa-p384\""),
+            (vec![KeyType::EcdsaP256, KeyType::Rsa2048], "[\"ecdsa-p256\",\"rsa-2048\"]"),
+        ] {
+            let renewal_information =
+                (0..key_types.len()).map(|n| information(&n.to_string())).collect::<Vec<_>>();
+            let state = LineageState { key_types, renewal_information, ..LineageState::default() };
+            let text = serde_json::to_string(&state).unwrap();
+            assert!(text.contains(&format!("\"key-type\":{written}")), "{text}");
+            assert!(!text.contains("half"), "{text}");
+            assert_eq!(serde_json::from_str::<LineageState>(&text).unwrap(), state);
+        }
+    }
+
+    /// As version 0.1 wrote it, with every key that it knew.
+    #[test]
+    fn an_old_file_is_read() {
+        let text = r#"{"issuer": "letsencrypt", "key-type": "rsa-2048", "ordered-for": ["a.example"],
+            "obtained-at": null, "patience": null, "attempts": {"failures": 0, "retry-at": null, "last-error": null},
+            "attempted-for": [], "validated": [], "staging-first": false, "failing": {},
+            "renewal-information": {"serial": "0a", "window": null, "ask-at": "2026-11-25T10:00:00Z", "failures": 0},
+            "postponed": null, "deployed": {}}"#;
+        let state: LineageState = serde_json::from_str(text).unwrap();
+        assert_eq!(state.key_types, [KeyType::Rsa2048]);
+        assert_eq!(state.renewal_information, [information("0a")]);
+        let none = r#"{"key-type": null, "renewal-information": null}"#;
+        assert_eq!(serde_json::from_str::<LineageState>(none).unwrap(), LineageState::default());
+        assert!(serde_json::from_str::<LineageState>(r#"{"key-type": "dsa"}"#).is_err());
+    }
 }

@@ -106,7 +106,10 @@ fn beside_squid() {
     let hosts: Vec<_> = hosts.iter().map(ToString::to_string).collect();
     assert_eq!(hosts, ["intranet", "null-i.net", "old.null-i.net", "www.null-i.net"]);
     let certificate = &config.certificates[0];
-    assert_eq!((certificate.name.as_str(), certificate.key_type), ("null-i.net", KeyType::Rsa2048));
+    assert_eq!(
+        (certificate.name.as_str(), &certificate.key_types[..]),
+        ("null-i.net", &[KeyType::Rsa2048][..])
+    );
     assert_eq!(certificate.deploy, ["squid"]);
     assert_eq!(config.deploy["squid"].reload.as_deref().unwrap(), ["squid", "-k", "reconfigure"]);
     assert_eq!(config.deploy["squid"].timeout, Duration::from_secs(60));
@@ -497,11 +500,14 @@ fn every_flag_reaches_its_key() {
     assert_eq!(config.admin.socket, here.join("admin.sock"));
     assert_eq!(config.acme.roots, Some(here.join("Cargo.toml")));
     assert_eq!(config.acme.issuer, Issuer::Embedded);
-    assert_eq!(config.certificates[0].key_type, KeyType::Rsa3072);
+    assert_eq!(config.certificates[0].key_types, [KeyType::Rsa3072]);
     assert_eq!(config.certificates[0].profile.as_deref(), Some("minutes"));
     assert_eq!(config.gate.listen.len(), 2);
     assert_eq!(config.gate.redirect.port, 8443);
     assert_eq!(config.front.unwrap().listen, ["127.0.0.1:8443".parse().unwrap()]);
+    let pair = "--hostname demo.localhost --issuer embedded --key-type ecdsa-p384 --key-type rsa-2048";
+    let config = without_file(&[], pair).unwrap();
+    assert_eq!(config.certificates[0].key_types, [KeyType::EcdsaP384, KeyType::Rsa2048]);
 }
 
 #[test]

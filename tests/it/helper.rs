@@ -67,7 +67,8 @@ impl Rig {
         let pki = Pki::new(bed.dir(), "renewed", &[NAME]);
         let read = |path: &PathBuf| std::fs::read_to_string(path).unwrap();
         let certificate = Certificate::stored(&read(&pki.chain), &read(&pki.key)).unwrap();
-        let version = Store::open(&self.config.state_dir).unwrap().save(NAME, &certificate).unwrap();
+        let version =
+            Store::open(&self.config.state_dir).unwrap().save(NAME, &certificate.clone().into()).unwrap();
         (version, read_chain_file(&pki.chain)[0].clone())
     }
 

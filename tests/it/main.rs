@@ -20,6 +20,7 @@ mod helper;
 mod import;
 mod nginx;
 mod notify;
+mod pairs;
 mod pebble;
 mod preflight;
 mod preflight_dns;

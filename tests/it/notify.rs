@@ -43,7 +43,7 @@ fn store(setup: &Setup, behind: u32, before: u32) -> Certificate {
     let key = rcgen::KeyPair::generate().unwrap();
     let made = params.self_signed(&key).unwrap();
     let certificate = Certificate::stored(&made.pem(), &key.serialize_pem()).unwrap();
-    Store::open(&setup.state).unwrap().save(NAME, &certificate).unwrap();
+    Store::open(&setup.state).unwrap().save(NAME, &certificate.clone().into()).unwrap();
     certificate
 }
 

@@ -325,7 +325,7 @@ fn deployed(bed: &Bed, nginx: u16, issued: &Issued, more: &str) -> Setup {
 }
 
 fn store(setup: &Setup, issued: &Issued) {
-    Store::open(&setup.state).unwrap().save(NAME, &issued.certificate()).unwrap();
+    Store::open(&setup.state).unwrap().save(NAME, &issued.certificate().into()).unwrap();
 }
 
 /// An nginx that reads a folder of its own, and a way to fill that.

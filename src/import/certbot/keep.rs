@@ -68,7 +68,7 @@ pub fn keep_lineage(store: Option<&Store>, lineage: &LineagePlan, write: bool) -
     let before = store.lineage_state(name)?;
     // What is damaged is no reason to go without.
     if let Some((version, live)) = store.current(name).ok().flatten() {
-        if live.serial() == certificate.serial() && live.chain().first() == certificate.chain().first() {
+        if live.first().chain().first() == certificate.chain().first() {
             if write && before.issuer.is_none() {
                 store.save_lineage_state(name, &state(before, lineage))?;
             }
@@ -80,7 +80,7 @@ pub fn keep_lineage(store: Option<&Store>, lineage: &LineagePlan, write: bool) -
         }
     }
     if write {
-        store.save(name, certificate)?;
+        store.save(name, &certificate.clone().into())?;
         store.save_lineage_state(name, &state(before, lineage))?;
     }
     Ok(Kept::Imported)
@@ -93,7 +93,7 @@ fn state(before: LineageState, lineage: &LineagePlan) -> LineageState {
     let validated = if lineage.was_proven_by_http { covered.clone() } else { Vec::new() };
     LineageState {
         issuer: lineage.knows_issuer().then(|| lineage.issuer.name()),
-        key_type: lineage.stored_key_type,
+        key_types: lineage.stored_key_type.into_iter().collect(),
         ordered_for: covered,
         obtained_at,
         patience: None,
@@ -102,7 +102,7 @@ fn state(before: LineageState, lineage: &LineagePlan) -> LineageState {
         validated,
         staging_first: false,
         failing: Default::default(),
-        renewal_information: None,
+        renewal_information: Vec::new(),
         postponed: None,
         ..before
     }

@@ -192,6 +192,11 @@ impl Ca {
         }
         let identifiers = order.identifiers.iter().cloned().collect();
         let key = csr::check(&der, &identifiers, &account_key).map_err(|e| bad(e.to_string()))?;
+        if let Some(kind) = self.faults.rsa_refused
+            && *rcgen::PublicKeyData::algorithm(&key) == rcgen::PKCS_RSA_SHA256
+        {
+            return Err(Problem::new(kind, "the embedded CA was told to refuse RSA keys"));
+        }
         order.progress = Progress::Processing { key: Box::new(key) };
         let after = self.faults.processing;
         let action = if after.is_zero() {

@@ -17,6 +17,9 @@ pub struct Ask<'a> {
     pub account: &'a str,
     /// What the certificate is for.
     pub identifiers: &'a [Identifier],
+    /// How many certificates for them are ordered, one after the other: 2 for a pair. All of them are
+    /// allowed, or none.
+    pub certificates: u32,
     /// An operator asks: the reserve may be used.
     pub force: bool,
     /// A certificate for the same set was obtained before: it escapes the limits on orders and domains.
@@ -38,7 +41,7 @@ pub struct Charge {
     pub(super) limits: Limits,
 }
 
-/// What came of an attempt; by default nothing did, and the CA was not asked.
+/// What came of an order; by default nothing did, and the CA was not asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Happened {
     /// Something of it may have reached the CA. Without this, nothing else counts.
@@ -61,6 +64,7 @@ impl<'a> Ask<'a> {
             issuer: "",
             account: "",
             identifiers,
+            certificates: 1,
             force: false,
             is_renewal: false,
             by_renewal_information: false,
@@ -90,8 +94,8 @@ pub(super) struct Claim {
     pub(super) limit: Limit,
     /// So many must be there.
     pub(super) needs: i64,
-    /// One is taken at worst. What is counted along with another bucket is not charged by itself.
-    pub(super) is_charged: bool,
+    /// So many are taken at worst. What is counted along with another bucket is not charged by itself.
+    pub(super) charges: u32,
 }
 
 /// An attempt under way, or cut off.
@@ -109,11 +113,13 @@ impl Pending {
         self.cut_off_at.is_some() || !possible.contains(&now)
     }
 
-    pub(super) fn charges(&self, key: &BucketKey) -> bool {
-        self.charged.iter().any(|charged| {
+    /// How many it may take from that bucket.
+    pub(super) fn charges(&self, key: &BucketKey) -> usize {
+        let is_counted = |charged: &&BucketKey| {
             counted_in(charged.bucket).contains(&key.bucket)
                 && (&charged.of, &charged.account, &charged.issuer) == (&key.of, &key.account, &key.issuer)
-        })
+        };
+        self.charged.iter().filter(is_counted).count()
     }
 }
 
@@ -134,25 +140,27 @@ pub(super) fn counted_in(charged: BucketKind) -> &'static [BucketKind] {
     }
 }
 
-/// Every bucket that an attempt draws on.
+/// Every bucket that an attempt draws on. An attempt ends with its first failure, so a name can fail once
+/// in it, however many certificates are ordered.
 pub(super) fn claims(ask: &Ask<'_>, limits: &Limits) -> Vec<Claim> {
     let mut claims = Vec::new();
-    let mut claim = |key: BucketKey, needs: i64, is_charged: bool| {
+    let mut claim = |key: BucketKey, needs: i64, charges: u32| {
         if let Some(limit) = limits.of_kind(key.bucket) {
-            claims.push(Claim { key, limit, needs, is_charged });
+            claims.push(Claim { key, limit, needs, charges });
         }
     };
     let identifiers = distinct(ask.identifiers);
     for identifier in &identifiers {
         let key = |kind| failures_key(ask, identifier, kind);
         let reserve = if ask.force { 0 } else { limits.reserve() };
-        claim(key(BucketKind::Failures), 1 + reserve, true);
+        claim(key(BucketKind::Failures), 1 + reserve, 1);
         if !ask.force {
             // What the operator asks for is not counted here: an attempt that nobody asked for always finds
             // this bucket with room for it, and so is never lost in one that overflows.
-            claim(key(BucketKind::Unattended), 1, true);
+            claim(key(BucketKind::Unattended), 1, 1);
         }
-        claim(key(BucketKind::FailuresInARow), 1, limits.of_kind(BucketKind::Failures).is_none());
+        let is_charged = limits.of_kind(BucketKind::Failures).is_none();
+        claim(key(BucketKind::FailuresInARow), 1, u32::from(is_charged));
     }
     let of_issuer = |bucket, account: &str, of: String| BucketKey {
         issuer: ask.issuer.to_owned(),
@@ -161,16 +169,16 @@ pub(super) fn claims(ask: &Ask<'_>, limits: &Limits) -> Vec<Claim> {
         of,
     };
     // The CA may not accept what the order says it replaces: it is charged all the same.
-    let needs = i64::from(!ask.by_renewal_information);
-    claim(of_issuer(BucketKind::Set, "", set(&identifiers)), needs, true);
+    let needs = if ask.by_renewal_information { 0 } else { i64::from(ask.certificates) };
+    claim(of_issuer(BucketKind::Set, "", set(&identifiers)), needs, ask.certificates);
     if !ask.is_renewal {
-        claim(of_issuer(BucketKind::Orders, ask.account, String::new()), needs, true);
+        claim(of_issuer(BucketKind::Orders, ask.account, String::new()), needs, ask.certificates);
         for domain in identifiers.iter().map(|i| registered_domain(i)).collect::<BTreeSet<_>>() {
-            claim(of_issuer(BucketKind::RegisteredDomain, "", domain), needs, true);
+            claim(of_issuer(BucketKind::RegisteredDomain, "", domain), needs, ask.certificates);
         }
     }
     if ask.needs_account {
-        claim(of_issuer(BucketKind::Accounts, "", String::new()), 1, true);
+        claim(of_issuer(BucketKind::Accounts, "", String::new()), 1, 1);
     }
     claims
 }

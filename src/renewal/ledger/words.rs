@@ -55,6 +55,14 @@ pub(super) fn refusal(seen: &Seen<'_>, ask: &Ask<'_>, limits: &Limits, until: i6
 
 fn used_up(claim: &Claim, debt: i64, limits: &Limits, ask: &Ask<'_>, at: &str) -> String {
     let (burst, of, issuer) = (claim.limit.burst, &claim.key.of, ask.issuer);
+    let (left, next) = match (claim.limit.available(debt), ask.certificates) {
+        // A pair is ordered as a whole.
+        (left @ 1.., 2..) => (
+            format!("{left} of them is left, and a pair takes {}", ask.certificates),
+            "there is room for both at",
+        ),
+        _ => ("they are used up".to_owned(), "the next one at"),
+    };
     let period = within(claim.limit.span());
     match claim.key.bucket {
         BucketKind::Failures if ask.force || limits.reserve() == 0 => {
@@ -86,18 +94,14 @@ fn used_up(claim: &Claim, debt: i64, limits: &Limits, ask: &Ask<'_>, at: &str) -
             "{burst} validations of {of} have failed in a row, and {issuer} pauses such a name: mend the cause (`wicketgate check` looks for it), and lift the pause where the CA's last answer says; next try at {at}"
         ),
         BucketKind::Set => format!(
-            "{issuer} signs {burst} certificates for exactly the same {} {period}, and they are used up: the next one at {at}",
+            "{issuer} signs {burst} certificates for exactly the same {} {period}, and {left}: {next} {at}",
             names(ask.identifiers.len())
         ),
         BucketKind::RegisteredDomain => {
-            format!(
-                "{issuer} signs {burst} certificates below {of} {period}, and they are used up: the next one at {at}"
-            )
+            format!("{issuer} signs {burst} certificates below {of} {period}, and {left}: {next} {at}")
         }
         BucketKind::Orders => {
-            format!(
-                "{issuer} takes {burst} new orders of an account {period}, and they are used up: the next one at {at}"
-            )
+            format!("{issuer} takes {burst} new orders of an account {period}, and {left}: {next} {at}")
         }
         BucketKind::Accounts => {
             format!(

@@ -49,6 +49,18 @@ impl Nginx {
         Self::start(bed, program, "tls", &format!("server {{ {server} }}"), port, 1)
     }
 
+    /// A TLS server of the pair that the folder `live` holds, as a person would configure it.
+    pub(crate) fn pair(bed: &Bed, live: &Path, port: u16) -> Self {
+        let live = live.display();
+        let server = format!(
+            "listen 127.0.0.1:{port} ssl;
+             ssl_certificate {live}/ecdsa/fullchain.pem; ssl_certificate_key {live}/ecdsa/privkey.pem;
+             ssl_certificate {live}/rsa/fullchain.pem; ssl_certificate_key {live}/rsa/privkey.pem;
+             location / {{ return 200 \"nginx\\n\"; }}"
+        );
+        Self::servers(bed, "pair", &format!("server {{ {server} }}"), port, 1)
+    }
+
     /// These servers, of which one listens on `port`, with that many workers.
     pub(crate) fn servers(bed: &Bed, name: &str, servers: &str, port: u16, workers: usize) -> Self {
         Self::start(bed, &|program| Command::new(program), name, servers, port, workers)

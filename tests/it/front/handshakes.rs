@@ -8,6 +8,7 @@ use rustls::client::{ClientSessionMemoryCache, ClientSessionStore, Resumption};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{AlertDescription, ClientConfig, Error, HandshakeKind, NamedGroup, ProtocolVersion};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use wicketgate::certificate::Bundle;
 use wicketgate::config::Upstream;
 
 use super::rig::{App, Rig, connect, get, settings, soon, text};
@@ -87,6 +88,69 @@ async fn openssl_agrees() {
     }
     let said = s_client(&rig, &["-tls1_1", "-cipher", "ALL:@SECLEVEL=0", "-servername", "a.test"]);
     assert!(said.contains("alert") && said.contains("Cipher is (NONE)"), "{said}");
+}
+
+#[tokio::test]
+async fn of_a_pair_each_client_gets_what_it_can_verify() {
+    crate::bed::needs!("openssl");
+    let rig = Rig::bare(&settings(Upstream::Demo), Duration::ZERO);
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root.pem");
+    std::fs::write(&root, rig.authority.pem()).unwrap();
+    let root = root.to_str().unwrap();
+    let (ecdsa, rsa) = (rig.authority.certificate(&["a.test"]), rig.authority.of_rsa(&["a.test"]));
+    const BOTH: &str = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256";
+    // What the client says, and which it gets where ECDSA comes first, and where RSA does.
+    let cases: [(&[&str], &str, &str); 13] = [
+        (&["-tls1_3"], "ECDSA", "RSA"),
+        (&["-tls1_3", "-sigalgs", "ECDSA+SHA256"], "ECDSA", "ECDSA"),
+        (&["-tls1_3", "-sigalgs", "rsa_pss_rsae_sha256"], "RSA", "RSA"),
+        (&["-tls1_3", "-sigalgs", "rsa_pss_rsae_sha256:ECDSA+SHA256"], "ECDSA", "RSA"),
+        (&["-tls1_3", "-sigalgs", "RSA+SHA256:ECDSA+SHA256"], "ECDSA", "ECDSA"),
+        // One that may speak TLS 1.2 too is answered in 1.3.
+        (&["-sigalgs", "rsa_pss_rsae_sha256:RSA+SHA256"], "RSA", "RSA"),
+        (&["-tls1_2"], "ECDSA", "RSA"),
+        (&["-tls1_2", "-cipher", "ECDHE-RSA-AES128-GCM-SHA256"], "RSA", "RSA"),
+        (&["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256"], "ECDSA", "ECDSA"),
+        (&["-tls1_2", "-cipher", BOTH, "-sigalgs", "RSA+SHA256"], "RSA", "RSA"),
+        (&["-tls1_2", "-cipher", BOTH, "-sigalgs", "ECDSA+SHA256"], "ECDSA", "ECDSA"),
+        (&["-tls1_2", "-cipher", BOTH, "-sigalgs", "ECDSA+SHA256:RSA+SHA256"], "ECDSA", "RSA"),
+        // Its curves rule the ECDSA one out.
+        (&["-tls1_2", "-cipher", BOTH, "-curves", "X25519"], "RSA", "RSA"),
+    ];
+    for (first, second) in [(&ecdsa, &rsa), (&rsa, &ecdsa)] {
+        let pair = Bundle::pair(first.clone(), second.clone()).unwrap();
+        rig.state.resolver().install("pair", &pair).unwrap();
+        for (arguments, ecdsa_first, rsa_first) in cases {
+            let expected = if first.serial() == ecdsa.serial() { ecdsa_first } else { rsa_first };
+            let said = s_client(
+                &rig,
+                &[&["-servername", "a.test", "-CAfile", root, "-verify_return_error"], arguments].concat(),
+            );
+            assert!(said.contains("Verify return code: 0 (ok)"), "{arguments:?}: {said}");
+            let signature = said.lines().find_map(|line| line.strip_prefix("Peer signature type: ")).unwrap();
+            assert!(signature.starts_with(expected), "{arguments:?}: {signature}");
+        }
+    }
+    // Who can verify neither is told so in the handshake.
+    let said = s_client(&rig, &["-tls1_3", "-servername", "a.test", "-sigalgs", "ed25519"]);
+    assert!(said.contains("handshake failure"), "{said}");
+    let said = s_client(&rig, &["-tls1_3", "-servername", "evil.test"]);
+    assert!(said.contains("unrecognized name"), "{said}");
+}
+
+#[tokio::test]
+async fn a_session_of_either_half_resumes_across_swaps() {
+    let rig = Rig::bare(&settings(Upstream::Demo), Duration::ZERO);
+    let (ecdsa, rsa) = (rig.authority.certificate(&["a.test"]), rig.authority.of_rsa(&["a.test"]));
+    let install = |bundle: &Bundle| rig.state.resolver().install("pair", bundle).unwrap();
+    install(&Bundle::pair(ecdsa.clone(), rsa.clone()).unwrap());
+    let config = Arc::new(rig.authority.client(&[]));
+    assert_eq!(visit(&rig, &config, "a.test").await.unwrap(), HandshakeKind::Full);
+    install(&Bundle::pair(rsa.clone(), ecdsa).unwrap());
+    assert_eq!(visit(&rig, &config, "a.test").await.unwrap(), HandshakeKind::Resumed);
+    install(&rsa.into());
+    assert_eq!(visit(&rig, &config, "a.test").await.unwrap(), HandshakeKind::Resumed);
 }
 
 #[tokio::test]

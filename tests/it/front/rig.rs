@@ -77,7 +77,16 @@ impl Authority {
     }
 
     pub(super) fn certificate(&self, names: &[&str]) -> Certificate {
-        let key = KeyPair::generate().unwrap();
+        self.signed(KeyPair::generate().unwrap(), names)
+    }
+
+    /// One with an RSA key.
+    pub(super) fn of_rsa(&self, names: &[&str]) -> Certificate {
+        let key = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
+        self.signed(key, names)
+    }
+
+    fn signed(&self, key: KeyPair, names: &[&str]) -> Certificate {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(names).unwrap();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -159,7 +168,7 @@ impl Rig {
 
     pub(super) fn install(&self, lineage: &str, names: &[&str]) -> Certificate {
         let certificate = self.authority.certificate(names);
-        self.state.resolver().install(lineage, &certificate).unwrap();
+        self.state.resolver().install(lineage, &certificate.clone().into()).unwrap();
         certificate
     }
 

@@ -71,7 +71,7 @@ async fn two_hundred_swaps_drop_nothing() {
     let certificates = [(); 4].map(|()| rig.authority.certificate(&["a.test", "b.test"]));
     for swap in 0..SWAPS {
         let before = handshakes.load(Ordering::SeqCst);
-        rig.state.resolver().install("main", &certificates[swap % 4]).unwrap();
+        rig.state.resolver().install("main", &certificates[swap % 4].clone().into()).unwrap();
         feed.send(Ok(data("."))).unwrap();
         tunnel.write_all(b"x").await.unwrap();
         let mut heard = [0];

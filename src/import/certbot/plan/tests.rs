@@ -112,9 +112,12 @@ fn a_usual_folder_is_carried_over() {
     assert_eq!(config.acme.contact, ["mailto:ops@a.test"]);
     assert!(config.acme.terms_agreed);
     let [a, rsa] = &config.certificates[..] else { panic!("{:?}", config.certificates) };
-    assert_eq!((a.name.as_str(), a.identifiers.len(), a.key_type), ("a.test", 2, KeyType::EcdsaP256));
+    assert_eq!(
+        (a.name.as_str(), a.identifiers.len(), a.key_types.clone()),
+        ("a.test", 2, vec![KeyType::EcdsaP256])
+    );
     assert_eq!((a.profile.as_deref(), a.partial), (Some("tlsserver"), Partial::Emergency));
-    assert_eq!((rsa.key_type, rsa.partial), (KeyType::Rsa2048, Partial::Always));
+    assert_eq!((rsa.key_types.clone(), rsa.partial), (vec![KeyType::Rsa2048], Partial::Always));
     assert_eq!((rsa.deploy.as_slice(), a.deploy.len()), (["nginx".to_owned()].as_slice(), 0));
     assert_eq!(config.deploy["nginx"].service, Some(crate::config::Service::Nginx));
     says(&plan.lineages[1].notes, "`installer = nginx`: nginx is tested, reloaded and looked at");
@@ -351,7 +354,10 @@ fn nothing_is_put_over_what_is_as_new() {
 
     // One that nobody trusts does not count; one whose memory was lost gets it back.
     let mut state = store.lineage_state("a.test").unwrap();
-    assert_eq!((state.issuer.as_deref(), state.key_type), (Some("letsencrypt"), Some(KeyType::EcdsaP256)));
+    assert_eq!(
+        (state.issuer.as_deref(), &*state.key_types),
+        (Some("letsencrypt"), &[KeyType::EcdsaP256][..])
+    );
     assert_eq!((state.ordered_for.len(), state.validated.len()), (1, 1));
     assert_eq!(state.obtained_at, Some("2026-01-01T00:00:00Z".parse().unwrap()));
     state.issuer = Some("embedded".to_owned());
