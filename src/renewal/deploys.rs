@@ -131,10 +131,8 @@ impl Keeper {
     fn item(&self, round: &Round<'_>, parcel: &Parcel) -> Item {
         let lineages = self.lineages.borrow();
         let is_held_back = lineages.get(&parcel.name).is_some_and(|l| l.state.held_back.is_some());
-        let can_go_back = match round.target.copies {
-            Some(_) => parcel.previous.is_some(),
-            None => self.may_live_again(parcel),
-        };
+        // Of copies, what was there before the first of them is kept.
+        let can_go_back = round.target.copies.is_some() || self.may_live_again(parcel);
         Item { is_held_back, can_go_back }
     }
 
@@ -246,12 +244,26 @@ impl Keeper {
     async fn copy(&self, round: &Round<'_>, which: Which, places: Vec<usize>) -> Seen {
         let mut answers = Vec::new();
         for place in places {
-            let Parcel { name, version, previous, .. } = &round.parcels[place];
-            let version = if which == Which::New { Some(version) } else { previous.as_ref() };
-            let Some(version) = version else { continue };
-            let copied = self.helper.copy(&round.config, round.service, name, *version).await;
-            let fault = |e: DeployError| Fault { text: e.to_string(), is_refused: false };
-            answers.push((place, copied.map(|()| String::new()).map_err(fault)));
+            let parcel = &round.parcels[place];
+            let Parcel { name, version, previous, .. } = parcel;
+            let (config, service) = (&round.config, round.service);
+            let copied = match (which, previous) {
+                (Which::New, _) => {
+                    let is_first = !self.has_taken_any(parcel, service);
+                    self.helper.copy(config, service, name, *version, is_first).await.map(|()| true)
+                }
+                (Which::Previous, Some(previous)) => {
+                    self.helper.copy(config, service, name, *previous, false).await.map(|()| true)
+                }
+                (Which::Previous, None) => self.helper.put_back(config, service, name, *version).await,
+            };
+            let fault = |text| Err(Fault { text, is_refused: false });
+            let answer = match copied {
+                Ok(true) => Ok(String::new()),
+                Ok(false) => fault("nothing was there before".to_owned()),
+                Err(e) => fault(e.to_string()),
+            };
+            answers.push((place, answer));
         }
         Seen::Each(answers)
     }
@@ -265,6 +277,13 @@ impl Keeper {
             self.save_state(&parcel.name).map_err(|e| e.to_string())?;
         }
         Ok(())
+    }
+
+    /// Whether any version of it has ever been given to the server.
+    fn has_taken_any(&self, parcel: &Parcel, service: &str) -> bool {
+        let lineages = self.lineages.borrow();
+        let kept = lineages.get(&parcel.name).and_then(|l| l.state.deployed.get(service));
+        kept.is_some_and(|deployed| deployed.version.is_some())
     }
 
     fn is_under_way(&self, parcel: &Parcel, service: &str) -> bool {

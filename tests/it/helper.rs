@@ -94,7 +94,16 @@ impl Rig {
     }
 
     fn copy(&self, service: &str, version: u32) -> Result<(), String> {
-        self.runtime.block_on(self.client.copy(&self.config, service, NAME, version)).map_err(sentence)
+        self.runtime.block_on(self.client.copy(&self.config, service, NAME, version, false)).map_err(sentence)
+    }
+
+    /// As [`Self::copy`], where nothing of it was taken before.
+    fn copy_first(&self, service: &str, version: u32) -> Result<(), String> {
+        self.runtime.block_on(self.client.copy(&self.config, service, NAME, version, true)).map_err(sentence)
+    }
+
+    fn put_back(&self, service: &str, version: u32) -> Result<bool, String> {
+        self.runtime.block_on(self.client.put_back(&self.config, service, NAME, version)).map_err(sentence)
     }
 }
 
