@@ -4,6 +4,7 @@
 mod challenge;
 mod check;
 mod config;
+mod doctor;
 mod following;
 mod log;
 mod notify;
@@ -65,6 +66,9 @@ enum Command {
     Rehearse(rehearse::RehearseArguments),
     /// Look at each name and address as the CA would, and tell what would fail and what to do
     Check(check::CheckArguments),
+    /// Read the configurations of nginx, Apache, Squid, HAProxy and hitch, and tell what is wrong with their
+    /// certificates, hostnames and port 80; changes nothing
+    Doctor(doctor::DoctorArguments),
     /// Show certificates, what comes next and when, and what failed
     Status(status::StatusArguments),
     /// Have the running daemon read its configuration again; a wrong one changes nothing
@@ -184,6 +188,7 @@ fn dispatch(arguments: &Arguments) -> Result<u8, Failure> {
         Command::Renew(renew) => renew::run(arguments, renew),
         Command::Rehearse(rehearse) => rehearse::run(arguments, rehearse),
         Command::Check(check) => check::run(arguments, check),
+        Command::Doctor(doctor) => doctor::run(arguments, doctor),
         Command::Status(status) => status::run(arguments, status),
         Command::Reload => reload::run(arguments),
         Command::Notify(notify) => notify::run(arguments, notify),

@@ -21,6 +21,7 @@ pub mod daemon;
 
 pub mod admin;
 
+pub mod doctor;
 pub mod notify;
 pub mod renewal;
 

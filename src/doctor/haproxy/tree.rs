@@ -1,0 +1,174 @@
+//! HAProxy's grammar: lines of words in sections, with quotes, escapes and variables (configuration
+//! manual, 2.2 to 2.4). It includes nothing. Pure.
+
+use std::collections::BTreeMap;
+
+use super::super::picture::{Place, TroubleKind};
+use super::super::reading::Reading;
+use crate::words::printable;
+
+/// A line that has at least one word.
+#[derive(Debug, Clone)]
+pub(super) struct Line {
+    pub(super) words: Vec<String>,
+    pub(super) place: Place,
+}
+
+impl Line {
+    pub(super) fn shown(&self) -> String {
+        printable(&self.words.join(" "), 160)
+    }
+}
+
+/// A section with its lines.
+#[derive(Debug, Clone)]
+pub(super) struct Section {
+    pub(super) kind: String,
+    pub(super) name: String,
+    pub(super) place: Place,
+    /// Its place among the sections.
+    pub(super) index: usize,
+    pub(super) lines: Vec<Line>,
+}
+
+impl Section {
+    pub(super) fn lines<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Line> {
+        self.lines.iter().filter(move |line| line.words[0] == name)
+    }
+
+    pub(super) fn shown(&self) -> String {
+        printable(format!("{} {}", self.kind, self.name).trim(), 120)
+    }
+}
+
+const SECTIONS: [&str; 19] = [
+    "global",
+    "defaults",
+    "frontend",
+    "backend",
+    "listen",
+    "peers",
+    "userlist",
+    "mailers",
+    "program",
+    "ring",
+    "resolvers",
+    "cache",
+    "http-errors",
+    "fcgi-app",
+    "crt-store",
+    "log-forward",
+    "log-profile",
+    "traces",
+    "acme",
+];
+
+/// Everything; `None` where the file is not there.
+pub(super) fn read(main: &str, reading: &mut Reading<'_>) -> Option<Vec<Section>> {
+    let Some((file, text)) = reading.begin(main) else {
+        return (!reading.troubles.is_empty()).then(Vec::new);
+    };
+    let mut sections: Vec<Section> = Vec::new();
+    let mut variables = BTreeMap::new();
+    for (i, line) in text.lines().enumerate() {
+        let place = Place::new(&file, i + 1);
+        let words = match words(line, &variables) {
+            Ok(words) => words,
+            Err(seen) => {
+                reading.trouble(&place, TroubleKind::Broken, seen.to_owned());
+                continue;
+            }
+        };
+        let Some(first) = words.first() else { continue };
+        if first.starts_with('.') {
+            continue;
+        }
+        if SECTIONS.contains(&first.as_str()) {
+            let name = words.get(1).cloned().unwrap_or_default();
+            let index = sections.len();
+            sections.push(Section { kind: first.clone(), name, place, index, lines: Vec::new() });
+            continue;
+        }
+        if let ("setenv" | "presetenv", [_, name, value, ..]) = (first.as_str(), words.as_slice()) {
+            // What grows without end is no path.
+            if value.len() < 4096 {
+                variables.insert(name.clone(), value.clone());
+            }
+        }
+        match sections.last_mut() {
+            Some(section) => section.lines.push(Line { words, place }),
+            None => {
+                let seen = format!("`{}` stands in no section", printable(first, 60));
+                reading.trouble(&place, TroubleKind::Broken, seen);
+            }
+        }
+    }
+    reading.leave();
+    Some(sections)
+}
+
+fn words(line: &str, variables: &BTreeMap<String, String>) -> Result<Vec<String>, &'static str> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut rest = line.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            '#' => break,
+            '\\' => word.get_or_insert_default().push(rest.next().ok_or("a `\\` ends the line")?),
+            '\'' => {
+                let word = word.get_or_insert_default();
+                loop {
+                    match rest.next() {
+                        Some('\'') => break,
+                        Some(c) => word.push(c),
+                        None => return Err("a quote is opened and not closed on the line"),
+                    }
+                }
+            }
+            '"' => {
+                let word = word.get_or_insert_default();
+                loop {
+                    match rest.next() {
+                        Some('"') => break,
+                        Some('\\') => match rest.next() {
+                            Some(c @ ('"' | '\\' | '$' | '#' | ' ' | '\'')) => word.push(c),
+                            Some(c) => word.extend(['\\', c]),
+                            None => return Err("a quote is opened and not closed on the line"),
+                        },
+                        Some('$') => word.push_str(&variable(&mut rest, variables)),
+                        Some(c) => word.push(c),
+                        None => return Err("a quote is opened and not closed on the line"),
+                    }
+                }
+            }
+            c if c.is_whitespace() => words.extend(word.take()),
+            c => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    Ok(words)
+}
+
+/// `$NAME`, `${NAME}` or `${NAME-default}`; what is not known stays as it is.
+fn variable(
+    rest: &mut std::iter::Peekable<std::str::Chars<'_>>,
+    variables: &BTreeMap<String, String>,
+) -> String {
+    let braced = rest.next_if_eq(&'{').is_some();
+    let mut name = String::new();
+    while let Some(c) = rest.next_if(|c| c.is_ascii_alphanumeric() || *c == '_') {
+        name.push(c);
+    }
+    let mut default = None;
+    if braced {
+        let mut tail = String::new();
+        while let Some(c) = rest.next_if(|c| *c != '"') {
+            if c == '}' {
+                break;
+            }
+            tail.push(c);
+        }
+        default = tail.strip_prefix('-').map(str::to_owned);
+    }
+    variables.get(&name).cloned().or(default).unwrap_or_else(|| format!("${{{name}}}"))
+}

@@ -1,0 +1,130 @@
+//! What wicketgate's own configuration has to do with other servers. Pure.
+
+use std::net::SocketAddr;
+
+use crate::config::Config;
+use crate::hostname::{Hostname, Identifier};
+
+/// Our part of the matter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ours {
+    /// Whether the rest is known.
+    pub configuration: Configuration,
+    /// The state directory.
+    pub state_dir: String,
+    /// Where the gate listens.
+    pub gate: Vec<SocketAddr>,
+    /// Our own TLS front serves the certificates.
+    pub has_front: bool,
+    /// The certificates.
+    pub certificates: Vec<OurCertificate>,
+}
+
+/// Whether there is a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Configuration {
+    /// It is good.
+    Good,
+    /// There is none, neither file nor flags.
+    Missing,
+    /// It is wrong: all that is wrong with it.
+    Wrong(Vec<String>),
+}
+
+/// A certificate of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OurCertificate {
+    /// Its name.
+    pub name: String,
+    /// What it covers.
+    pub identifiers: Vec<Identifier>,
+    /// Where its present files are.
+    pub live: String,
+    /// Files that a deploy keeps fresh elsewhere.
+    pub copies: Vec<String>,
+}
+
+impl OurCertificate {
+    /// Whether it is for that host.
+    pub fn covers(&self, name: &Hostname) -> bool {
+        self.identifiers.iter().any(|identifier| matches!(identifier, Identifier::Dns(own) if own == name))
+    }
+}
+
+impl From<&Config> for Ours {
+    fn from(config: &Config) -> Self {
+        let certificates = config.certificates.iter().map(|request| OurCertificate {
+            name: request.name.clone(),
+            identifiers: request.identifiers.clone(),
+            live: config.state_dir.join("live").join(&request.name).to_string_lossy().into_owned(),
+            copies: Vec::new(),
+        });
+        Self {
+            configuration: Configuration::Good,
+            state_dir: config.state_dir.to_string_lossy().into_owned(),
+            gate: config.gate.listen.clone(),
+            has_front: config.front.is_some(),
+            certificates: certificates.collect(),
+        }
+    }
+}
+
+impl Ours {
+    /// Where nothing is known.
+    pub fn unknown(configuration: Configuration) -> Self {
+        Self {
+            configuration,
+            state_dir: "/var/lib/wicketgate".to_owned(),
+            gate: Vec::new(),
+            has_front: false,
+            certificates: Vec::new(),
+        }
+    }
+
+    /// Whether nothing of it is known.
+    pub fn is_unknown(&self) -> bool {
+        self.configuration != Configuration::Good
+    }
+
+    /// Whether the gate is to hold port 80 itself.
+    pub fn wants_port_80(&self) -> bool {
+        self.is_unknown() || self.gate.iter().any(|address| address.port() == 80)
+    }
+
+    /// Where other servers reach the gate; and whether it has yet to be told to listen there.
+    pub fn gate_for_others(&self) -> (String, bool) {
+        match self.gate.iter().find(|address| address.port() != 80) {
+            Some(address) if address.ip().is_unspecified() => {
+                (format!("127.0.0.1:{}", address.port()), false)
+            }
+            Some(address) => (address.to_string(), false),
+            None => ("127.0.0.1:8080".to_owned(), true),
+        }
+    }
+
+    /// Whether what is there is the gate; where the gate is not known, anything on this machine may be.
+    pub fn is_gate(&self, host: &str, port: u16) -> bool {
+        let host = host.trim_matches(['[', ']']);
+        let is_local = host == "localhost"
+            || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback() || ip.is_unspecified());
+        if self.is_unknown() {
+            return is_local;
+        }
+        self.gate.iter().any(|address| {
+            address.port() == port
+                && (address.ip().is_unspecified() || is_local || address.ip().to_string() == host)
+        })
+    }
+
+    /// The certificate whose live files a path is among.
+    pub fn owner_of(&self, path: &str) -> Option<&OurCertificate> {
+        self.certificates.iter().find(|certificate| {
+            let below = [
+                format!("{}/", certificate.live),
+                format!("{}/lineages/{}/", self.state_dir, certificate.name),
+            ];
+            below.iter().any(|folder| path.starts_with(folder.as_str()))
+                || certificate.copies.iter().any(|copy| copy == path)
+        })
+    }
+}
