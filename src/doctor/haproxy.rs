@@ -161,18 +161,25 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// The hosts that its conditions tell apart.
+    /// The hosts by which it tells its sites apart: those of the conditions of `use_backend` and `redirect`.
     fn names(&self) -> Vec<Named> {
-        let mut names: Vec<Named> = Vec::new();
-        let anonymous = self.section.lines.iter().flat_map(|line| {
+        let is_choice = |line: &&Line| {
+            let words: Vec<_> = line.words.iter().map(String::as_str).collect();
+            matches!(words.as_slice(), ["use_backend" | "redirect", ..] | ["http-request", "redirect", ..])
+        };
+        let choices: Vec<_> = self.section.lines.iter().filter(is_choice).collect();
+        let anonymous = choices.iter().flat_map(|line| {
             let sets = line.words.split(|word| word == "{").skip(1);
             sets.filter_map(|set| set.split(|word| word == "}").next())
                 .map(|words| (words.to_vec(), &line.place))
         });
+        let is_used = |name: &String| choices.iter().any(|line| line.words.contains(name));
         let named = self
             .section
             .lines("acl")
-            .map(|line| (line.words[2.min(line.words.len())..].to_vec(), &line.place));
+            .filter(|line| line.words.get(1).is_some_and(is_used))
+            .map(|line| (line.words[2..].to_vec(), &line.place));
+        let mut names: Vec<Named> = Vec::new();
         for (words, place) in named.chain(anonymous) {
             let Some((fetch, values)) = words.split_first() else { continue };
             let fetch = fetch.to_ascii_lowercase();

@@ -75,8 +75,8 @@ impl fmt::Display for Absence {
 impl Absence {
     pub(super) fn kind(&self) -> TroubleKind {
         match self {
-            Self::Missing | Self::Dangling { .. } => TroubleKind::Missing,
-            _ => TroubleKind::Unreadable,
+            Self::Denied => TroubleKind::Unreadable,
+            _ => TroubleKind::Missing,
         }
     }
 }

@@ -19,6 +19,11 @@ use crate::words::printable;
 pub(super) const MAIN: [&str; 3] =
     ["/etc/squid/squid.conf", "/usr/local/squid/etc/squid.conf", "/etc/squid3/squid.conf"];
 
+/// Most hostnames that are taken of a list.
+const MOST_NAMES: usize = 500;
+/// A list of more expressions than these is a filter's, and is not looked through.
+const MOST_EXPRESSIONS: usize = 500;
+
 /// Reads a configuration; `None` where there is none.
 pub fn read(main: &str, files: &dyn Files) -> Option<Picture> {
     let mut reading = Reading::new(files);
@@ -262,10 +267,13 @@ impl Rules {
 
     /// The names in `dstdomain` lists by which requests are let in or peers are chosen.
     fn names(&self, lines: &[Line]) -> Vec<Named> {
-        let allowing = self.access.iter().map(|line| line.args.as_slice());
-        let choosing = self.peer_access.iter().map(|line| line.args.get(1..).unwrap_or_default());
-        let used: Vec<&String> = allowing
-            .chain(choosing)
+        let by_peers = self.peer_access.iter().map(|line| line.args.get(1..).unwrap_or_default());
+        let by_access = self.access.iter().map(|line| line.args.as_slice());
+        // What is chosen by is what is served; what is let in may be a forward proxy's.
+        let lists: Vec<_> =
+            if self.peer_access.is_empty() { by_access.collect() } else { by_peers.collect() };
+        let used: Vec<&String> = lists
+            .into_iter()
             .filter(|args| args.first().is_some_and(|word| word == "allow"))
             .flat_map(|args| &args[1..])
             .collect();
@@ -276,7 +284,7 @@ impl Rules {
                 continue;
             }
             for acl in self.acls.get(name).into_iter().flatten() {
-                for value in acl.values.iter().filter(|value| !value.starts_with('-')) {
+                for value in acl.values.iter().filter(|value| !value.starts_with('-')).take(MOST_NAMES) {
                     let mut add = |pattern| {
                         let named = Named { pattern, place: line.place.clone() };
                         if !names.iter().any(|known: &Named| known.pattern == named.pattern) {
@@ -412,7 +420,9 @@ impl Acl {
             }),
             "method" => any(&|value| (value == "GET").into()),
             "proto" => any(&|value| value.eq_ignore_ascii_case("http").into()),
+            "urlpath_regex" if self.values.len() > MOST_EXPRESSIONS => Truth::Maybe,
             "urlpath_regex" => any(&|value| regex(value, uri, ignores_case)),
+            "url_regex" if self.values.len() > MOST_EXPRESSIONS => Truth::Maybe,
             // Of the host nothing is known but that it is some name.
             "url_regex" => {
                 any(&|value| match regex(value, &format!("http://example.net{uri}"), ignores_case) {
@@ -420,7 +430,6 @@ impl Acl {
                     _ => Truth::Maybe,
                 })
             }
-            "dstdomain" | "dstdom_regex" => Truth::Maybe,
             _ => Truth::Maybe,
         }
     }

@@ -12,6 +12,7 @@ mod cli;
 mod configs;
 mod daemon;
 mod demo;
+mod doctor;
 mod fences;
 mod front;
 mod gate;

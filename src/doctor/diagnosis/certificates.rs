@@ -1,6 +1,8 @@
 //! The files that servers read certificates and keys from: is it there, is it the chain, does the key fit,
 //! will it be renewed, can the server read it and nobody else. Pure.
 
+use std::collections::BTreeMap;
+
 use super::super::finding::{Cause, Finding, Severity};
 use super::super::ours::OurCertificate;
 use super::super::papers::{Key, Paper, PaperFile, Papers};
@@ -14,11 +16,13 @@ pub(super) fn judge(evidence: &Evidence<'_>) -> Vec<Finding> {
     for picture in evidence.pictures {
         // Fifty virtual hosts may share one pair, and it is told once.
         let mut pairs: Vec<(&Pair, Vec<&Place>)> = Vec::new();
+        let mut positions = BTreeMap::new();
         for pair in picture.sites.iter().flat_map(|site| &site.certificates) {
+            let position = *positions.entry(paths(pair)).or_insert(pairs.len());
             let place = &pair.certificate.place;
-            match pairs.iter_mut().find(|(known, _)| is_same(known, pair)) {
+            match pairs.get_mut(position) {
                 Some((known, more)) => {
-                    if known.certificate.place != *place && !more.contains(&place) {
+                    if known.certificate.place != *place && more.last() != Some(&place) {
                         more.push(place);
                     }
                 }
@@ -43,13 +47,10 @@ pub(super) fn judge(evidence: &Evidence<'_>) -> Vec<Finding> {
     findings
 }
 
-/// Whether two servers or sites are told of the same files.
-fn is_same(one: &Pair, other: &Pair) -> bool {
-    let paths = |pair: &Pair| {
-        let path = |located: &Located| located.path.clone();
-        (path(&pair.certificate), pair.key.as_ref().map(path), pair.chain.as_ref().map(path))
-    };
-    paths(one) == paths(other)
+/// What tells one pair from another.
+fn paths(pair: &Pair) -> [Option<&str>; 3] {
+    [Some(&pair.certificate), pair.key.as_ref(), pair.chain.as_ref()]
+        .map(|located| located.map(|located| located.path.as_str()))
 }
 
 struct Look<'a> {
@@ -181,6 +182,10 @@ impl Look<'_> {
     /// Whether the leaf alone is all there is: its `fullchain.pem` has no more.
     fn is_whole(&self, at: &Located, leaf: &Paper) -> bool {
         let beside = format!("{}/fullchain.pem", folder_of(&at.path));
+        // Anybody may give a file that name; a folder of present versions has it from a CA's answer.
+        if at.path == beside && !is_live(&at.path) {
+            return false;
+        }
         let full = self.evidence.paper(&beside).and_then(|file| file.content.as_ref().ok());
         full.is_some_and(|full| full.certificates.len() == 1 && full.certificates[0].der == leaf.der)
     }

@@ -24,7 +24,7 @@ fn fate(text: &str) -> String {
 fn binds_certificates_and_names() {
     let main = "global\n\tcrt-base /etc/ssl/private\n\tsetenv DIR /etc/certs\ndefaults\n\tmode\thttp\n\
         frontend web\n  bind *:80,[::]:80 # both\n  bind :443 ssl crt site.pem crt \"$DIR/b.pem\" alpn h2,http/1.1 crt-list /etc/haproxy/list\n  bind /run/x.sock ssl crt no.pem\n\
-        \x20 acl one hdr(host) -i one.example www.one.example:80\n  acl two hdr_end(host) -i .two.example\n  use_backend b1 if one\n  use_backend b2 if { req.hdr(host) -m str three.example } or two\n\
+        \x20 acl one hdr(host) -i one.example www.one.example:80\n  acl two hdr_end(host) -i .two.example\n  use_backend b1 if one\n  use_backend b2 if { req.hdr(host) -m str three.example } or two\n  acl bad hdr(host) evil.example\n  http-request deny if bad\n\
         listen stats\n  bind 127.0.0.1:9000 ssl crt /etc/dir/ crt /etc/bundle.pem crt \"${GONE}/x\"\n";
     let found = seen(&[
         (MAIN, main),
@@ -40,9 +40,9 @@ fn binds_certificates_and_names() {
     assert_eq!(
         found,
         [
-            "/etc/haproxy/haproxy.cfg:6: *:80 *:80 *:443s; names one.example www.one.example *.two.example three.example; pem /etc/ssl/private/site.pem@8 /etc/certs/b.pem@8 /etc/ssl/private/c.pem@2 /etc/d.pem@4 /etc/ssl/private/no.pem@9; challenge answered@6",
-            "/etc/haproxy/haproxy.cfg:14: 127.0.0.1:9000s; pem /etc/dir/a.pem@15 /etc/dir/b.pem@15 /etc/bundle.pem.rsa@15 /etc/bundle.pem.ecdsa@15",
-            "/etc/haproxy/haproxy.cfg:15! Unknown: `crt ${GONE}/x` depends on what is not in the file",
+            "/etc/haproxy/haproxy.cfg:6: *:80 *:80 *:443s; names one.example www.one.example *.two.example three.example; pem /etc/ssl/private/site.pem@8 /etc/certs/b.pem@8 /etc/ssl/private/c.pem@2 /etc/d.pem@4 /etc/ssl/private/no.pem@9; challenge denied?@15 answered@6",
+            "/etc/haproxy/haproxy.cfg:16: 127.0.0.1:9000s; pem /etc/dir/a.pem@17 /etc/dir/b.pem@17 /etc/bundle.pem.rsa@17 /etc/bundle.pem.ecdsa@17",
+            "/etc/haproxy/haproxy.cfg:17! Unknown: `crt ${GONE}/x` depends on what is not in the file",
         ]
     );
 }
