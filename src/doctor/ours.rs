@@ -1,6 +1,6 @@
 //! What wicketgate's own configuration has to do with other servers. Pure.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::config::Config;
 use crate::hostname::{Hostname, Identifier};
@@ -91,6 +91,12 @@ impl Ours {
         self.is_unknown() || self.gate.iter().any(|address| address.port() == 80)
     }
 
+    /// Whether the gate is to listen where somebody else does, on port 80 of an address (`None`: of all).
+    pub fn collides(&self, address: Option<IpAddr>) -> bool {
+        let mut ours = self.gate.iter().filter(|own| own.port() == 80).map(SocketAddr::ip);
+        self.is_unknown() || ours.any(|own| own.is_unspecified() || address.is_none_or(|other| other == own))
+    }
+
     /// Where other servers reach the gate; and whether it has yet to be told to listen there.
     pub fn gate_for_others(&self) -> (String, bool) {
         match self.gate.iter().find(|address| address.port() != 80) {
@@ -105,14 +111,15 @@ impl Ours {
     /// Whether what is there is the gate; where the gate is not known, anything on this machine may be.
     pub fn is_gate(&self, host: &str, port: u16) -> bool {
         let host = host.trim_matches(['[', ']']);
-        let is_local = host == "localhost"
-            || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback() || ip.is_unspecified());
+        let ip = host.parse::<IpAddr>().ok();
+        let is_local = host == "localhost" || ip.is_some_and(|ip| ip.is_loopback() || ip.is_unspecified());
         if self.is_unknown() {
             return is_local;
         }
-        self.gate.iter().any(|address| {
-            address.port() == port
-                && (address.ip().is_unspecified() || is_local || address.ip().to_string() == host)
+        self.gate.iter().any(|own| {
+            // What a name leads to is not looked up.
+            let fits = own.ip().is_unspecified() || is_local || ip.is_none_or(|ip| ip == own.ip());
+            own.port() == port && fits
         })
     }
 

@@ -200,3 +200,49 @@ fn moment(seconds: i64) -> SystemTime {
     };
     found.unwrap_or(SystemTime::UNIX_EPOCH)
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    #[test]
+    fn a_file_tells_what_it_holds() {
+        let key = KeyPair::generate().unwrap();
+        let names = ["a.example", "*.w.example", "192.0.2.1"].map(str::to_owned);
+        let made = CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+        let papers = read(format!("text\n{}{}", key.serialize_pem(), made.pem()).as_bytes());
+        let [paper] = papers.certificates.as_slice() else { panic!("{papers:?}") };
+        assert_eq!(papers.key, Key::Public(paper.public_key.clone()));
+        assert_eq!(paper.names(), "a.example, 192.0.2.1, *.w.example");
+        let covers = |name: &str| paper.covers(&Hostname::parse_any(name).unwrap());
+        assert_eq!([covers("a.example"), covers("x.w.example"), covers("w.example")], [true, true, false]);
+        assert!(paper.is_self_signed && papers.damage.is_none() && papers.gap.is_none());
+        let other = KeyPair::generate().unwrap();
+        assert_ne!(read(other.serialize_pem().as_bytes()).key, papers.key);
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_told() {
+        assert_eq!(read(b""), Papers::default());
+        let pem = |kind: &str| format!("-----BEGIN {kind}-----\nAA==\n-----END {kind}-----\n");
+        assert_eq!(read(pem("ENCRYPTED PRIVATE KEY").as_bytes()).key, Key::Locked);
+        let key = read(pem("PRIVATE KEY").as_bytes()).key;
+        assert!(matches!(key, Key::Damaged(_)), "{key:?}");
+        for text in [pem("CERTIFICATE").as_str(), "-----BEGIN CERTIFICATE-----\nAAAA"] {
+            assert!(read(text.as_bytes()).damage.is_some(), "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_are_too_much(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+            kind in "(CERTIFICATE|PRIVATE KEY|EC PRIVATE KEY)",
+        ) {
+            read(&bytes);
+            read(pem::encode(&pem::Pem::new(kind, bytes)).as_bytes());
+        }
+    }
+}

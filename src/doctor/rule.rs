@@ -21,7 +21,7 @@ const PATTERN: &str = r"^/\.well-known/acme-challenge/";
 
 fn nginx(picture: &Picture, gate: &str) -> Vec<Rule> {
     let location = format!(
-        "location ^~ {CHALLENGE} {{\n    auth_basic off;\n    allow all;\n    proxy_pass http://{gate};\n    proxy_set_header Host $host;\n}}\n"
+        "location ^~ {CHALLENGE} {{\n    auth_basic off;\n    allow all;\n    proxy_pass http://{gate};\n    proxy_set_header Host $host;\n    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n}}\n"
     );
     // Rewrites outside of locations come before any of them.
     let with_break = format!("if ($uri ~ {PATTERN}) {{ break; }}\n{location}");
@@ -114,7 +114,7 @@ fn haproxy(picture: &Picture, gate: &str) -> Vec<Rule> {
         how: How::AtEnd,
         places: vec![picture.main.clone()],
         note: String::new(),
-        lines: format!("backend wicketgate\n    mode http\n    server gate {gate}\n"),
+        lines: format!("backend wicketgate\n    mode http\n    option forwardfor\n    server gate {gate}\n"),
     });
     rules
 }

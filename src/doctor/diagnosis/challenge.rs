@@ -8,16 +8,20 @@ use super::{Evidence, Port80};
 
 pub(super) fn judge(evidence: &Evidence<'_>) -> Vec<Finding> {
     let mut findings = vec![port_80(evidence)];
-    let is_ours = evidence.port_80.program() == Some("wicketgate");
-    let holder = evidence.port_80.program().and_then(Server::of_program);
     for picture in evidence.pictures {
-        let sites: Vec<_> = picture.sites.iter().filter(|site| site.port_80().is_some()).collect();
+        let is_elsewhere = |site: &&Site| {
+            let listen = site.port_80();
+            // The gate has port 80 of another address, and the CA comes there.
+            evidence.ours.wants_port_80() && listen.is_some_and(|l| !evidence.ours.collides(l.address))
+        };
+        let sites: Vec<_> =
+            picture.sites.iter().filter(|site| site.port_80().is_some() && !is_elsewhere(site)).collect();
         let Some(listen) = sites.first().and_then(|site| site.port_80()) else { continue };
         if evidence.ours.wants_port_80() {
             findings.push(contended(evidence, picture, listen.place.to_string()));
         }
         // Where another program has the port, nobody is asked here.
-        if is_ours || holder.is_some_and(|holder| holder != picture.server) {
+        if evidence.port_80.program().is_some() && !holds(evidence, picture.server) {
             continue;
         }
         let is_to_leave = evidence.ours.wants_port_80() && !holds(evidence, picture.server);
@@ -54,13 +58,13 @@ fn port_80(evidence: &Evidence<'_>) -> Finding {
                 Some(Server::Hitch) => Finding { severity: Severity::Problem, ..finding }
                     .means("hitch speaks TLS alone, and a CA comes with plain http")
                     .remedy("take `:80` out of its frontends"),
-                Some(server) => {
+                Some(server) if has_site_on_80(evidence, server) => {
                     finding.means(format!("challenges come to {}, which has to pass them on", server.name()))
                 }
-                None => {
+                _ => {
                     let (gate, has_to_listen) = evidence.ours.gate_for_others();
                     Finding { severity: Severity::Warning, ..finding }
-                        .means("challenges come to that program, whose configuration is not read here")
+                        .means("challenges come to that program, and which site of it is on port 80 was not found here")
                         .remedy(format!(
                             "have it pass {CHALLENGE} on to {gate} with the Host header unchanged, or give port 80 to the gate{}",
                             listen_there(&gate, has_to_listen)
@@ -84,8 +88,18 @@ fn port_80(evidence: &Evidence<'_>) -> Finding {
     }
 }
 
+fn has_site_on_80(evidence: &Evidence<'_>, server: Server) -> bool {
+    evidence.sites().any(|(picture, site)| picture.server == server && site.port_80().is_some())
+}
+
+/// What wicketgate has to be told where the gate is to move.
 fn listen_there(gate: &str, has_to_listen: bool) -> String {
-    if has_to_listen { format!(" (and set `gate.listen = [\"{gate}\"]`)") } else { String::new() }
+    if !has_to_listen {
+        return String::new();
+    }
+    format!(
+        ", and set `gate.listen = [\"{gate}\"]` and `gate.trusted-proxies = [\"127.0.0.1\"]` in wicketgate's configuration"
+    )
 }
 
 /// A server has a site on port 80, and the gate is to listen there.
@@ -258,7 +272,8 @@ fn http_only(evidence: &Evidence<'_>) -> Vec<Finding> {
             .page
             .iter()
             .any(|fate| fate.certain && matches!(fate.deed, Deed::Answered | Deed::Passed { .. }));
-        if !shows || names::has_tls(evidence, name) {
+        let is_taken = site.port_80().is_some_and(|listen| evidence.ours.collides(listen.address));
+        if !shows || !is_taken || names::has_tls(evidence, name) {
             continue;
         }
         let is_known = !evidence.ours.is_unknown();

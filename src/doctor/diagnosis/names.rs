@@ -139,8 +139,18 @@ fn unused(evidence: &Evidence<'_>) -> Vec<Finding> {
             None => vec![located.path.as_str()],
         })
         .collect();
+    let shown: Vec<_> = evidence
+        .sites()
+        .flat_map(|(_, site)| &site.certificates)
+        .filter_map(|pair| evidence.leaf(pair))
+        .collect();
     let unused = evidence.ours.certificates.iter().filter(|own| {
-        !paths.iter().any(|path| evidence.ours.owner_of(path).is_some_and(|owner| owner.name == own.name))
+        let live = evidence.paper(&format!("{}/fullchain.pem", own.live));
+        let leaf = live.and_then(|file| file.content.as_ref().ok()?.certificates.first());
+        // A copy is told as such.
+        let is_copied = leaf.is_some_and(|leaf| shown.iter().any(|other| other.der == leaf.der));
+        let owns = |path: &&str| evidence.ours.owner_of(path).is_some_and(|owner| owner.name == own.name);
+        !is_copied && !paths.iter().any(owns)
     });
     unused
         .map(|own| {

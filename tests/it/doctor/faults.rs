@@ -229,7 +229,11 @@ fn squid_before_apache_with_cert_pem_and_a_forgotten_www() {
         "/etc/apache2/sites-enabled/null-i.conf:3",
         "add \"www.null-i.example\" to `hostnames` of certificate `null-i.example`",
     );
-    report.remedy("port-80-contended", "/etc/squid/squid.conf:3", "set `gate.listen = [\"127.0.0.1:8080\"]`");
+    report.remedy(
+        "port-80-contended",
+        "/etc/squid/squid.conf:3",
+        "set `gate.listen = [\"127.0.0.1:8080\"]` and `gate.trusted-proxies = [\"127.0.0.1\"]`",
+    );
 }
 
 #[test]
@@ -304,9 +308,30 @@ fn what_the_gate_on_port_80_would_take_away() {
         "warning hostname-without-certificate /etc/nginx/nginx.conf:4",
         "warning hostname-without-certificate /etc/nginx/nginx.conf:9",
     ]);
-    // Elsewhere it takes nothing away.
+    // At another address it takes nothing away.
+    let text = std::fs::read_to_string(here.path("/etc/nginx/nginx.conf")).unwrap();
+    here.configure("192.0.2.1:80", &[&["a.example"]]);
+    here.write("/etc/nginx/nginx.conf", text.replace("listen 80;", "listen 192.0.2.2:80;"));
+    here.report().expect(&[
+        "warning hostname-without-certificate /etc/nginx/nginx.conf:4",
+        "warning hostname-without-certificate /etc/nginx/nginx.conf:9",
+    ]);
+    here.write("/etc/nginx/nginx.conf", text);
+    // On another port neither.
     here.configure(GATE, &[&["a.example"]]);
     assert!(!here.report().faults().iter().any(|fault| fault.contains("http-only-site")));
+}
+
+#[test]
+fn a_copy_is_in_use() {
+    let here = Installation::new();
+    here.configure(GATE, &[&["a.example"]]);
+    let a = made(&["a.example"], 60);
+    here.keep("a.example", &a);
+    here.pem_files("/etc/ssl/a", "", &a);
+    let site = tls("a.example", "/etc/ssl/a/fullchain.pem", "/etc/ssl/a/privkey.pem");
+    here.write("/etc/nginx/nginx.conf", format!("http {{\n{site}}}\n"));
+    here.report().expect(&["warning copy /etc/nginx/nginx.conf:5"]);
 }
 
 #[test]
