@@ -36,7 +36,7 @@ use diagnosis::{Evidence, Port80};
 use finding::{Finding, Rule, Severity};
 use ours::Ours;
 use papers::PaperFile;
-use picture::{Picture, Server};
+use picture::{Deed, Fate, Picture, Server};
 use reading::{Files, folder_of};
 use tree::Tree;
 
@@ -89,13 +89,22 @@ pub fn examine(root: Option<&Path>, ours: &Ours, now: SystemTime) -> Report {
         Some(root) if root != Path::new("/") => Port80::NotLooked,
         _ => port_80(),
     };
-    let evidence =
-        Evidence { pictures: &pictures, papers: &papers, ours, port_80: &port_80, is_enforcing, now };
+    let gateway = ours.gate_for_others(|port| {
+        is_used(&pictures, port) || port_80 != Port80::NotLooked && holder::is_held(port)
+    });
+    let evidence = Evidence {
+        pictures: &pictures,
+        papers: &papers,
+        ours,
+        gateway: &gateway,
+        port_80: &port_80,
+        is_enforcing,
+        now,
+    };
     let findings = diagnosis::diagnose(&evidence);
-    let (gate, _) = ours.gate_for_others();
     let rules = diagnosis::gatekeepers(&evidence, &findings)
         .into_iter()
-        .flat_map(|picture| rule::rules(picture, &gate))
+        .flat_map(|picture| rule::rules(picture, &gateway.address))
         .collect();
     let servers = pictures
         .iter()
@@ -108,6 +117,14 @@ pub fn examine(root: Option<&Path>, ours: &Ours, now: SystemTime) -> Report {
         .collect();
     let root = root.map(|root| root.to_string_lossy().into_owned());
     Report { root, port_80, servers, findings, rules }
+}
+
+/// Whether a server listens on a port, or passes requests on to it.
+fn is_used(pictures: &[Picture], port: u16) -> bool {
+    let sites = || pictures.iter().flat_map(|picture| &picture.sites);
+    let mut fates = sites().flat_map(|site| site.challenge.iter().chain(&site.page));
+    let passes = |fate: &Fate| matches!(fate.deed, Deed::Passed { port: to, .. } if to == port);
+    sites().flat_map(|site| &site.listens).any(|listen| listen.port == port) || fates.any(passes)
 }
 
 fn port_80() -> Port80 {

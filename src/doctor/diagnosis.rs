@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use super::finding::{Cause, Finding, Severity};
-use super::ours::{Configuration, Ours};
+use super::ours::{Configuration, Gateway, Ours};
 use super::papers::PaperFile;
 use super::picture::{Pair, Picture, Server, Site, TroubleKind};
 
@@ -24,6 +24,8 @@ pub struct Evidence<'a> {
     pub papers: &'a BTreeMap<String, PaperFile>,
     /// Our part.
     pub ours: &'a Ours,
+    /// Where other servers reach the gate.
+    pub gateway: &'a Gateway,
     /// Who holds port 80.
     pub port_80: &'a Port80,
     /// SELinux keeps servers to its rules.

@@ -20,6 +20,15 @@ pub struct Ours {
     pub certificates: Vec<OurCertificate>,
 }
 
+/// Where other servers reach the gate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gateway {
+    /// `HOST:PORT`
+    pub address: String,
+    /// The gate has yet to be told to listen there.
+    pub is_to_come: bool,
+}
+
 /// Whether there is a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Configuration {
@@ -97,14 +106,18 @@ impl Ours {
         self.is_unknown() || ours.any(|own| own.is_unspecified() || address.is_none_or(|other| other == own))
     }
 
-    /// Where other servers reach the gate; and whether it has yet to be told to listen there.
-    pub fn gate_for_others(&self) -> (String, bool) {
+    /// Where other servers reach the gate; and whether it has yet to be told to listen there, on the first
+    /// usual port that is not taken.
+    pub fn gate_for_others(&self, is_taken: impl Fn(u16) -> bool) -> Gateway {
         match self.gate.iter().find(|address| address.port() != 80) {
-            Some(address) if address.ip().is_unspecified() => {
-                (format!("127.0.0.1:{}", address.port()), false)
+            Some(own) if own.ip().is_unspecified() => {
+                Gateway { address: format!("127.0.0.1:{}", own.port()), is_to_come: false }
             }
-            Some(address) => (address.to_string(), false),
-            None => ("127.0.0.1:8080".to_owned(), true),
+            Some(own) => Gateway { address: own.to_string(), is_to_come: false },
+            None => {
+                let free = (8080..8180).find(|port| !is_taken(*port)).unwrap_or(8402);
+                Gateway { address: format!("127.0.0.1:{free}"), is_to_come: true }
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 //! Pure.
 
 use super::super::finding::{Cause, Finding, Severity};
+use super::super::ours::Gateway;
 use super::super::picture::{CHALLENGE, Deed, Fate, Picture, Server, Site};
 use super::names;
 use super::{Evidence, Port80};
@@ -62,12 +63,13 @@ fn port_80(evidence: &Evidence<'_>) -> Finding {
                     finding.means(format!("challenges come to {}, which has to pass them on", server.name()))
                 }
                 _ => {
-                    let (gate, has_to_listen) = evidence.ours.gate_for_others();
+                    let gateway = evidence.gateway;
                     Finding { severity: Severity::Warning, ..finding }
                         .means("challenges come to that program, and which site of it is on port 80 was not found here")
                         .remedy(format!(
-                            "have it pass {CHALLENGE} on to {gate} with the Host header unchanged, or give port 80 to the gate{}",
-                            listen_there(&gate, has_to_listen)
+                            "have it pass {CHALLENGE} on to {} with the Host header unchanged, or give port 80 to the gate{}",
+                            gateway.address,
+                            listen_there(gateway)
                         ))
                 }
             }
@@ -93,12 +95,13 @@ fn has_site_on_80(evidence: &Evidence<'_>, server: Server) -> bool {
 }
 
 /// What wicketgate has to be told where the gate is to move.
-fn listen_there(gate: &str, has_to_listen: bool) -> String {
-    if !has_to_listen {
+fn listen_there(gateway: &Gateway) -> String {
+    if !gateway.is_to_come {
         return String::new();
     }
     format!(
-        ", and set `gate.listen = [\"{gate}\"]` and `gate.trusted-proxies = [\"127.0.0.1\"]` in wicketgate's configuration"
+        ", and set `gate.listen = [\"{}\"]` and `gate.trusted-proxies = [\"127.0.0.1\"]` in wicketgate's configuration",
+        gateway.address
     )
 }
 
@@ -106,7 +109,7 @@ fn listen_there(gate: &str, has_to_listen: bool) -> String {
 fn contended(evidence: &Evidence<'_>, picture: &Picture, place: String) -> Finding {
     let name = picture.server.name();
     let is_known = !evidence.ours.is_unknown();
-    let (gate, has_to_listen) = evidence.ours.gate_for_others();
+    let gateway = evidence.gateway;
     let means = match evidence.port_80.program() {
         Some("wicketgate") => format!("wicketgate has it, so {name} fails at its next start"),
         Some(program) if Server::of_program(program) == Some(picture.server) => {
@@ -120,7 +123,7 @@ fn contended(evidence: &Evidence<'_>, picture: &Picture, place: String) -> Findi
     } else {
         format!(
             "either take port 80 out of {name}, or leave it there: put the rule below into its files{}",
-            listen_there(&gate, has_to_listen)
+            listen_there(gateway)
         )
     };
     Finding {
@@ -174,7 +177,7 @@ fn settled(
     site: &Site,
     fate: &Fate,
 ) -> Finding {
-    let (gate, has_to_listen) = evidence.ours.gate_for_others();
+    let gateway = evidence.gateway;
     let mut finding = finding.at(picture.server, &fate.place);
     if let Some(name) = names::exact(site).map(|(name, _)| name).next() {
         finding.seen.push_str(&format!(" (of {name})"));
@@ -193,8 +196,9 @@ fn settled(
         finding.remedy = match picture.server {
             Server::Haproxy if picture.doors.is_empty() => "set `mode http` for it".to_owned(),
             _ => format!(
-                "put the rule below into its files, which hands {CHALLENGE} to {gate}{}",
-                listen_there(&gate, has_to_listen)
+                "put the rule below into its files, which hands {CHALLENGE} to {}{}",
+                gateway.address,
+                listen_there(gateway)
             ),
         };
     }

@@ -232,7 +232,7 @@ fn squid_before_apache_with_cert_pem_and_a_forgotten_www() {
     report.remedy(
         "port-80-contended",
         "/etc/squid/squid.conf:3",
-        "set `gate.listen = [\"127.0.0.1:8080\"]` and `gate.trusted-proxies = [\"127.0.0.1\"]`",
+        "set `gate.listen = [\"127.0.0.1:8081\"]` and `gate.trusted-proxies = [\"127.0.0.1\"]`",
     );
 }
 
