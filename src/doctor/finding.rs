@@ -217,3 +217,22 @@ pub enum How {
     /// At the end of the file.
     AtEnd,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn causes_are_words_of_their_own() {
+        let words: BTreeSet<_> = Cause::ALL.iter().map(|cause| cause.word()).collect();
+        assert_eq!(words.len(), Cause::ALL.len());
+        for word in words {
+            let is_kebab = word.split('-').all(|part| {
+                !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+            });
+            assert!(is_kebab, "{word}");
+        }
+    }
+}

@@ -46,8 +46,9 @@ fn holds(evidence: &Evidence<'_>, server: Server) -> bool {
 
 fn port_80(evidence: &Evidence<'_>) -> Finding {
     match evidence.port_80 {
-        Port80::Free => Finding::new(Cause::Port80Free, Severity::Fine, "nobody holds port 80")
-            .means("the gate can take it"),
+        Port80::Free => Finding::new(Cause::Port80Free, Severity::Fine, "nobody holds port 80").means(
+            if evidence.ours.wants_port_80() { "the gate can take it" } else { "no challenge comes in now" },
+        ),
         Port80::Held { program, pid } => {
             let finding = Finding::new(
                 Cause::Port80Held,
@@ -296,4 +297,74 @@ fn http_only(evidence: &Evidence<'_>) -> Vec<Finding> {
         );
     }
     findings
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::SystemTime;
+
+    use super::super::super::nginx;
+    use super::super::super::ours::{Configuration, OurCertificate, Ours};
+    use super::super::super::reading::memory::Memory;
+    use super::*;
+
+    /// `SEVERITY CAUSE` of what is found with an nginx that has a site on port 80.
+    fn found(gate: &str, port_80: Port80) -> Vec<String> {
+        let text = "http { server { listen 80; server_name a.example; return 301 https://a.example/; } }";
+        let picture =
+            nginx::read("/etc/nginx/nginx.conf", &Memory::new(&[("/etc/nginx/nginx.conf", text)])).unwrap();
+        let own = OurCertificate {
+            name: "a.example".to_owned(),
+            identifiers: vec!["a.example".parse().unwrap()],
+            live: "/live/a.example".to_owned(),
+            copies: Vec::new(),
+        };
+        let ours = Ours {
+            configuration: Configuration::Good,
+            gate: vec![gate.parse().unwrap()],
+            certificates: vec![own],
+            ..Ours::unknown(Configuration::Missing)
+        };
+        let gateway = ours.gate_for_others(|_| false);
+        let evidence = Evidence {
+            pictures: &[picture],
+            papers: &BTreeMap::new(),
+            ours: &ours,
+            gateway: &gateway,
+            port_80: &port_80,
+            is_enforcing: false,
+            now: SystemTime::UNIX_EPOCH,
+        };
+        judge(&evidence).iter().map(|f| format!("{:?} {}", f.severity, f.cause)).collect()
+    }
+
+    #[test]
+    fn it_depends_on_who_holds_the_port() {
+        let held = |program: &str| Port80::Held { program: program.to_owned(), pid: 7 };
+        let (at_80, elsewhere) = ("[::]:80", "127.0.0.1:8080");
+        for (gate, port_80, expected) in [
+            (
+                at_80,
+                held("nginx"),
+                &["Fine port-80-held", "Problem port-80-contended", "Problem challenge-redirected"][..],
+            ),
+            (at_80, held("wicketgate"), &["Fine port-80-held", "Problem port-80-contended"]),
+            (at_80, held("docker-proxy"), &["Warning port-80-held", "Problem port-80-contended"]),
+            (
+                at_80,
+                Port80::Free,
+                &["Fine port-80-free", "Problem port-80-contended", "Warning challenge-redirected"],
+            ),
+            (elsewhere, held("nginx"), &["Fine port-80-held", "Problem challenge-redirected"]),
+            (elsewhere, held("haproxy"), &["Warning port-80-held"]),
+            (elsewhere, held("(squid-1)"), &["Warning port-80-held"]),
+            (elsewhere, held("hitch"), &["Problem port-80-held"]),
+            (elsewhere, Port80::HeldUnseen, &["Warning port-80-unknown", "Problem challenge-redirected"]),
+            (elsewhere, Port80::NotLooked, &["Fine port-80-unknown", "Problem challenge-redirected"]),
+            (elsewhere, Port80::Free, &["Fine port-80-free", "Problem challenge-redirected"]),
+        ] {
+            assert_eq!(found(gate, port_80.clone()), expected, "{gate} {port_80:?}");
+        }
+    }
 }

@@ -323,6 +323,46 @@ fn what_the_gate_on_port_80_would_take_away() {
 }
 
 #[test]
+fn a_filter_that_nobody_here_can_judge() {
+    let here = Installation::new();
+    here.configure(GATE, &[&["a.example"]]);
+    here.keep("a.example", &made(&["a.example"], 60));
+    here.write(
+        "/etc/squid/squid.conf",
+        format!(
+            "http_port 80 accel vhost defaultsite=a.example\nhttps_port 443 accel defaultsite=a.example tls-cert={LIVE}/a.example/fullchain.pem tls-key={LIVE}/a.example/privkey.pem\n\
+             http_access allow all\nurl_rewrite_program /usr/bin/squidGuard\ncache_peer 127.0.0.1 parent 8402 0 no-query originserver name=gate\n"
+        ),
+    );
+    let report = here.report();
+    report.expect(&["warning challenge-filtered /etc/squid/squid.conf:4"]);
+    let lines = report.json["rules"][0]["lines"].as_str().unwrap();
+    assert!(lines.contains("url_rewrite_access deny wicketgate"), "{lines}");
+}
+
+#[test]
+fn a_certificate_of_tomorrow() {
+    needs!("faketime");
+    let here = Installation::new();
+    here.configure(GATE, &[&["a.example"]]);
+    here.keep("a.example", &made(&["a.example"], 60));
+    let site = tls(
+        "a.example",
+        &format!("{LIVE}/a.example/fullchain.pem"),
+        &format!("{LIVE}/a.example/privkey.pem"),
+    );
+    here.write("/etc/nginx/nginx.conf", format!("http {{\n{site}}}\n"));
+    let mut earlier = Command::new("faketime");
+    earlier.args(["-f", "-100d"]).arg(PROGRAM);
+    let ran = run(doctor(earlier, &here.root()).arg("--json"));
+    Report::of(&ran).expect(&["problem not-yet-valid /etc/nginx/nginx.conf:5"]);
+    let mut later = Command::new("faketime");
+    later.args(["-f", "+61d"]).arg(PROGRAM);
+    let ran = run(doctor(later, &here.root()).arg("--json"));
+    Report::of(&ran).expect(&["problem expired /etc/nginx/nginx.conf:5"]);
+}
+
+#[test]
 fn a_copy_is_in_use() {
     let here = Installation::new();
     here.configure(GATE, &[&["a.example"]]);
