@@ -86,6 +86,26 @@ fn a_challenge_meets_its_fate() {
 }
 
 #[test]
+fn more_files_stand_beside_the_first() {
+    let found = seen(&[
+        (MAIN, "defaults\n mode http\n"),
+        ("/etc/haproxy/conf.d/b.cfg", "frontend b\n bind :81\n"),
+        (
+            "/etc/haproxy/conf.d/a.cfg",
+            "frontend a\n bind :80\n default_backend b\nbackend b\n server s 127.0.0.1:8080\n",
+        ),
+        ("/etc/haproxy/conf.d/c.bak", "frontend c\n bind :82\n"),
+    ]);
+    assert_eq!(
+        found,
+        [
+            "/etc/haproxy/conf.d/a.cfg:1: *:80; challenge passed to 127.0.0.1:8080@5",
+            "/etc/haproxy/conf.d/b.cfg:1: *:81; challenge answered@1",
+        ]
+    );
+}
+
+#[test]
 fn broken_files_lose_only_what_is_broken() {
     let text = "bind :80\nfrontend f\n bind :80\n bind :443 ssl crt \"open\n acl\n use_backend\n bind\n bind x ssl\n http-request\n redirect if\n default_backend gone\n.if defined(X)\n.endif\n";
     assert_eq!(

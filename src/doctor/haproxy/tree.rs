@@ -1,10 +1,11 @@
 //! HAProxy's grammar: lines of words in sections, with quotes, escapes and variables (configuration
-//! manual, 2.2 to 2.4). It includes nothing. Pure.
+//! manual, 2.2 to 2.4). No file includes another. Pure.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::super::picture::{Place, TroubleKind};
-use super::super::reading::Reading;
+use super::super::reading::{Reading, folder_of};
 use crate::words::printable;
 
 /// A line that has at least one word.
@@ -63,48 +64,67 @@ const SECTIONS: [&str; 19] = [
     "acme",
 ];
 
-/// Everything; `None` where the file is not there.
+/// Everything; `None` where the first file is not there. What stands in `conf.d` beside it follows, as the
+/// services of some distributions have it.
 pub(super) fn read(main: &str, reading: &mut Reading<'_>) -> Option<Vec<Section>> {
     let Some((file, text)) = reading.begin(main) else {
         return (!reading.troubles.is_empty()).then(Vec::new);
     };
-    let mut sections: Vec<Section> = Vec::new();
-    let mut variables = BTreeMap::new();
-    for (i, line) in text.lines().enumerate() {
-        let place = Place::new(&file, i + 1);
-        let words = match words(line, &variables) {
-            Ok(words) => words,
-            Err(seen) => {
-                reading.trouble(&place, TroubleKind::Broken, seen.to_owned());
+    let mut tree = Tree { sections: Vec::new(), variables: BTreeMap::new() };
+    tree.file(&file, &text, reading);
+    reading.leave();
+    let here = Place::new(&file, 0);
+    for path in reading.matches(&format!("{}/conf.d/*.cfg", folder_of(main)), &here, false) {
+        if let Some((file, text)) = reading.enter(&path, &here) {
+            tree.file(&file, &text, reading);
+            reading.leave();
+        }
+    }
+    Some(tree.sections)
+}
+
+struct Tree {
+    sections: Vec<Section>,
+    variables: BTreeMap<String, String>,
+}
+
+impl Tree {
+    fn file(&mut self, file: &Arc<str>, text: &str, reading: &mut Reading<'_>) {
+        let first = self.sections.len();
+        for (i, line) in text.lines().enumerate() {
+            let place = Place::new(file, i + 1);
+            let words = match words(line, &self.variables) {
+                Ok(words) => words,
+                Err(seen) => {
+                    reading.trouble(&place, TroubleKind::Broken, seen.to_owned());
+                    continue;
+                }
+            };
+            let Some(word) = words.first() else { continue };
+            if word.starts_with('.') {
                 continue;
             }
-        };
-        let Some(first) = words.first() else { continue };
-        if first.starts_with('.') {
-            continue;
-        }
-        if SECTIONS.contains(&first.as_str()) {
-            let name = words.get(1).cloned().unwrap_or_default();
-            let index = sections.len();
-            sections.push(Section { kind: first.clone(), name, place, index, lines: Vec::new() });
-            continue;
-        }
-        if let ("setenv" | "presetenv", [_, name, value, ..]) = (first.as_str(), words.as_slice()) {
-            // What grows without end is no path.
-            if value.len() < 4096 {
-                variables.insert(name.clone(), value.clone());
+            if SECTIONS.contains(&word.as_str()) {
+                let name = words.get(1).cloned().unwrap_or_default();
+                let index = self.sections.len();
+                self.sections.push(Section { kind: word.clone(), name, place, index, lines: Vec::new() });
+                continue;
             }
-        }
-        match sections.last_mut() {
-            Some(section) => section.lines.push(Line { words, place }),
-            None => {
-                let seen = format!("`{}` stands in no section", printable(first, 60));
-                reading.trouble(&place, TroubleKind::Broken, seen);
+            if let ("setenv" | "presetenv", [_, name, value, ..]) = (word.as_str(), words.as_slice()) {
+                // What grows without end is no path.
+                if value.len() < 4096 {
+                    self.variables.insert(name.clone(), value.clone());
+                }
+            }
+            match self.sections[first..].last_mut() {
+                Some(section) => section.lines.push(Line { words, place }),
+                None => {
+                    let seen = format!("`{}` stands in no section", printable(word, 60));
+                    reading.trouble(&place, TroubleKind::Broken, seen);
+                }
             }
         }
     }
-    reading.leave();
-    Some(sections)
 }
 
 fn words(line: &str, variables: &BTreeMap<String, String>) -> Result<Vec<String>, &'static str> {
