@@ -5,6 +5,7 @@ mod challenge;
 mod check;
 mod config;
 mod deploy;
+mod doctor;
 mod following;
 mod import;
 mod log;
@@ -74,6 +75,9 @@ enum Command {
     /// Shake hands where certificates are deployed to, or anywhere else, and tell whether the right one is shown
     /// with its whole chain
     Verify(verify::VerifyArguments),
+    /// Read the configurations of nginx, Apache, Squid, HAProxy and hitch, and tell what is wrong with their
+    /// certificates, hostnames and port 80; changes nothing
+    Doctor(doctor::DoctorArguments),
     /// Show certificates, what comes next and when, and what failed
     Status(status::StatusArguments),
     /// Have the running daemon read its configuration again; a wrong one changes nothing
@@ -201,6 +205,7 @@ fn dispatch(arguments: &Arguments) -> Result<u8, Failure> {
         Command::Rehearse(rehearse) => rehearse::run(arguments, rehearse),
         Command::Check(check) => check::run(arguments, check),
         Command::Verify(verify) => verify::run(arguments, verify),
+        Command::Doctor(doctor) => doctor::run(arguments, doctor),
         Command::Status(status) => status::run(arguments, status),
         Command::Reload => reload::run(arguments),
         Command::Helper => run::helper_unit(arguments),

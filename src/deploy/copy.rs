@@ -24,12 +24,6 @@ use crate::folder::Folder;
 /// Largest file read back, bytes.
 const LIMIT: u64 = 1 << 20;
 
-/// Stands in a path for the certificate's name.
-const NAME: &str = "{name}";
-
-/// Stands in a path for the kind of its key.
-const ALGORITHM: &str = "{algorithm}";
-
 /// Who writes, and whose what is written shall be.
 #[derive(Debug, Clone, Copy)]
 struct Rights {
@@ -143,7 +137,7 @@ fn wanted<'a>(
 ) -> Result<Vec<(&'static str, PathBuf, &'a Certificate)>, String> {
     let mut all = Vec::new();
     for (file, path) in copies.files() {
-        let is_for_each = path.to_string_lossy().contains(ALGORITHM);
+        let is_for_each = path.to_string_lossy().contains(Copies::ALGORITHM);
         for certificate in bundle.certificates().take(if is_for_each { usize::MAX } else { 1 }) {
             all.push((file, resolved(path, name, certificate)?, certificate));
         }
@@ -153,14 +147,13 @@ fn wanted<'a>(
 
 /// Where `copy` wants a file of that certificate.
 pub(super) fn resolved(path: &Path, name: &str, certificate: &Certificate) -> Result<PathBuf, String> {
-    let path = path.to_string_lossy().replace(NAME, name);
-    if !path.contains(ALGORITHM) {
-        return Ok(path.into());
-    }
-    let algorithm = certificate.algorithm().ok_or_else(|| {
-        format!("{path} is not written: the key of {name} is neither ECDSA nor RSA: write the path without `{ALGORITHM}`")
-    })?;
-    Ok(path.replace(ALGORITHM, algorithm.name()).into())
+    Copies::path_for(path, name, certificate.algorithm()).ok_or_else(|| {
+        format!(
+            "{} is not written: the key of {name} is neither ECDSA nor RSA: write the path without `{}`",
+            path.display(),
+            Copies::ALGORITHM
+        )
+    })
 }
 
 /// What a file of the store's holds.

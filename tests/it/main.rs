@@ -13,6 +13,7 @@ mod configs;
 mod daemon;
 mod demo;
 mod deploys;
+mod doctor;
 mod fences;
 mod front;
 mod gate;
