@@ -21,6 +21,7 @@ const COMPOSERS: &[&str] = &["cli", "daemon", "lib", "main"];
 
 /// Files that decide and do nothing else.
 const PURE: &[&str] = &[
+    "deploy/services.rs",
     "front/headers.rs",
     "gate/reply.rs",
     "notify/expiry.rs",

@@ -29,7 +29,7 @@ impl Haproxy {
         mode: &[&str],
     ) -> Self {
         let (socket, user_socket) = (Self::socket(bed), Self::user_socket(bed));
-        let files: String = combined.iter().map(|file| format!(" crt {}", file.display())).collect();
+        let files: String = combined.iter().map(|file| format!(" crt {file:?}")).collect();
         let config = bed.write(
             "haproxy/haproxy.cfg",
             format!(

@@ -38,6 +38,44 @@ fn a_certificate_is_replaced_without_a_reload() {
 }
 
 #[test]
+fn several_certificates_are_replaced_or_none() {
+    needs!("root", "mounts", "haproxy", "openssl");
+    let bed = Bed::new();
+    let names = [NAME, "example.org", "example.net"];
+    let certificates: String = names
+        .iter()
+        .map(|name| format!("[[certificate]]\nhostnames = [\"{name}\"]\ndeploy = [\"haproxy\"]\n"))
+        .collect();
+    let copy = "copy = { combined = \"/mnt/a folder/{name}.pem\" }";
+    let rig = Rig::with(&bed, &(certificates + &table(&Haproxy::socket(&bed), copy)));
+    rig.mounts.sh("mkdir '/mnt/a folder'").expect_code(0);
+    let copy = |name: &str, version| {
+        let copied = rig.client.copy(&rig.config, "haproxy", name, version);
+        rig.runtime.block_on(copied).map_err(sentence).unwrap();
+    };
+    let renew = |name: &str| {
+        let (version, leaf) = rig.renew_for(&bed, name);
+        copy(name, version);
+        leaf
+    };
+    let first = names.map(renew);
+    let inside = |program: &str| rig.mounts.command(program);
+    let files = ["/mnt/a folder/www.example.test.pem", "/mnt/a folder/example.org.pem"].map(Path::new);
+    let haproxy = Haproxy::start(&bed, &inside, &files, bed.port());
+    let served = |name: &str| served_leaf(haproxy.port(), name).unwrap();
+    assert_eq!([served(names[0]), served(names[1])], first[..2]);
+    let second = names.map(renew);
+    rig.reload_for("haproxy", &names[..2]).unwrap();
+    assert_eq!([served(names[0]), served(names[1])], second[..2]);
+    // One of them that HAProxy has not read keeps the others from being replaced.
+    let third = names.map(renew);
+    assert_ne!(third, second);
+    let told = rig.reload_for("haproxy", &names).unwrap_err();
+    assert!(told.contains("HAProxy has not read /mnt/a folder/example.net.pem nor "), "{told}");
+    assert_eq!([served(names[0]), served(names[1])], second[..2]);
+}
+
+#[test]
 fn what_haproxy_does_not_take_is_told_and_withdrawn() {
     needs!("root", "mounts", "haproxy");
     let bed = Bed::new();
