@@ -6,8 +6,8 @@
 //! standard input. The helper reads the configuration itself; what it is told beyond numbers and names that
 //! the configuration has, it does not do.
 //!
-//! The helper finds out about the servers it knows ([`processes`]), decides ([`services`]), runs commands
-//! ([`command`]), writes copies ([`copy`]) and speaks to HAProxy ([`haproxy`]).
+//! The helper finds out about the servers it knows (`processes`), decides (`services`), runs commands
+//! (`command`), writes copies (`copy`) and speaks to HAProxy (`haproxy`).
 
 mod command;
 mod copy;
