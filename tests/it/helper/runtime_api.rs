@@ -86,8 +86,10 @@ fn what_haproxy_does_not_take_is_told_and_withdrawn() {
         table(&bed.path("nobody.sock"), "service = \"haproxy\"").replace("deploy.haproxy", "deploy.gone"),
         table(&bed.path("hangs.sock"), "service = \"haproxy\"\ntimeout = \"1s\"")
             .replace("deploy.haproxy", "deploy.hanging"),
+        table(&bed.path("closes.sock"), "service = \"haproxy\"").replace("deploy.haproxy", "deploy.closing"),
     ];
-    let rig = Rig::start(&bed, &["haproxy", "looking", "gone", "hanging"], &tables.concat());
+    let servers = ["haproxy", "looking", "gone", "hanging", "closing"];
+    let rig = Rig::start(&bed, &servers, &tables.concat());
     let told = rig.reload("haproxy").unwrap_err();
     assert!(told.contains("www.example.test has no live version in "), "{told}");
     rig.renew(&bed);
@@ -114,6 +116,13 @@ fn what_haproxy_does_not_take_is_told_and_withdrawn() {
     let _silent = UnixListener::bind(bed.path("hangs.sock")).unwrap();
     let told = rig.reload("hanging").unwrap_err();
     assert!(told.contains("HAProxy did not take everything at ") && told.contains("within 1 s"), "{told}");
+    let closing = UnixListener::bind(bed.path("closes.sock")).unwrap();
+    std::thread::spawn(move || drop(closing.accept()));
+    let told = rig.reload("closing").unwrap_err();
+    assert!(
+        told.contains("HAProxy gave no answer to `show ssl cert` at ") && told.contains("tune.bufsize"),
+        "{told}"
+    );
     let said = rig.process.lines().concat();
     assert!(!said.contains("PRIVATE") && !said.contains("MIGH"), "{said}");
 }
