@@ -82,8 +82,8 @@ enum Command {
     Status(status::StatusArguments),
     /// Have the running daemon read its configuration again; a wrong one changes nothing
     Reload,
-    /// Run commands and write files for a daemon that may not: on the socket of [helper], or one from systemd.
-    /// Without that table the daemon starts a helper by itself
+    /// Run commands and write files for a daemon that may not, asked on the configured socket or one from
+    /// systemd. Where none is configured, the daemon starts a helper by itself
     Helper,
     /// Try the ways of [notify] to tell a person
     Notify(notify::NotifyArguments),

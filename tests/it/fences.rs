@@ -21,11 +21,11 @@ const COMPOSERS: &[&str] = &["cli", "daemon", "lib", "main"];
 
 /// Files that decide and do nothing else.
 const PURE: &[&str] = &[
+    "deploy/services.rs",
+    "deploy/transaction.rs",
     "deploy/verify/chain.rs",
     "deploy/verify/fault.rs",
     "deploy/verify/leaf.rs",
-    "deploy/transaction.rs",
-    "front/abilities.rs",
     "doctor/apache.rs",
     "doctor/apache/fate.rs",
     "doctor/apache/tree.rs",
@@ -49,6 +49,7 @@ const PURE: &[&str] = &[
     "doctor/squid.rs",
     "doctor/truth.rs",
     "doctor/words.rs",
+    "front/abilities.rs",
     "front/headers.rs",
     "gate/reply.rs",
     "import/certbot/accounts.rs",

@@ -64,11 +64,16 @@ impl Rig {
 
     /// Stores another certificate as the live version; its number and its leaf.
     fn renew(&self, bed: &Bed) -> (u32, Seen) {
-        let pki = Pki::new(bed.dir(), "renewed", &[NAME]);
+        self.renew_for(bed, NAME)
+    }
+
+    /// As [`Self::renew`], for the certificate of that name.
+    fn renew_for(&self, bed: &Bed, name: &str) -> (u32, Seen) {
+        let pki = Pki::new(bed.dir(), "renewed", &[name]);
         let read = |path: &PathBuf| std::fs::read_to_string(path).unwrap();
         let certificate = Certificate::stored(&read(&pki.chain), &read(&pki.key)).unwrap();
-        let version =
-            Store::open(&self.config.state_dir).unwrap().save(NAME, &certificate.clone().into()).unwrap();
+        let bundle = certificate.into();
+        let version = Store::open(&self.config.state_dir).unwrap().save(name, &bundle).unwrap();
         (version, read_chain_file(&pki.chain)[0].clone())
     }
 

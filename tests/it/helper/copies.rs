@@ -223,3 +223,36 @@ fn what_is_planted_in_the_state_directory_is_not_copied() {
     assert!(told.contains("the private key cannot be read") && !told.contains("root"), "{told}");
     assert_eq!(rig.mounts.sh("ls -A /mnt").stdout, "");
 }
+
+#[test]
+fn a_parent_that_is_swapped_meanwhile_leads_nowhere() {
+    needs!("root", "mounts");
+    let bed = Bed::new();
+    let table = "[deploy.x]\nreload = [\"true\"]\nverify = []\n\
+         copy = { fullchain = \"/mnt/up/d/chain.pem\", key = \"/mnt/up/d/key.pem\" }\n";
+    let rig = Rig::start(&bed, &["x"], table);
+    let mut version = rig.renew(&bed).0;
+    rig.mounts.sh("mkdir -p /mnt/up/d /mnt/evil/d; ln -s /mnt/evil /mnt/link").expect_code(0);
+    let swap = "import ctypes, os
+libc = ctypes.CDLL(None)
+print('swapping', flush=True)
+while True: libc.renameat2(-100, b'/mnt/up', -100, b'/mnt/link', 2)";
+    let swapping = Process::start("the swapper", rig.mounts.command("/usr/bin/python3").args(["-c", swap]));
+    swapping.wait_for_line("swapping");
+    let (mut copied, mut refused) = (0, 0);
+    for n in 0..400 {
+        if n % 40 == 0 {
+            version = rig.renew(&bed).0;
+        }
+        match rig.copy("x", version) {
+            Ok(()) => copied += 1,
+            Err(told) => {
+                assert!(told.contains(" is not written: ") && told.contains("/mnt/up "), "{told}");
+                refused += 1;
+            }
+        }
+    }
+    drop(swapping);
+    assert!(copied > 0 && refused > 0, "{copied} copied, {refused} refused");
+    assert_eq!(rig.mounts.sh("ls -A /mnt/evil/d").stdout, "");
+}
