@@ -172,7 +172,7 @@ fn what_a_command_does_instead_is_said() {
         assert_secret(&ran.text());
     }
     let ran = embedded(&bed, "command = [\"/no/such/program\"]\n").command(&bed, &["notify", "--test"]);
-    assert!(ran.expect_code(1).stdout.contains("there is no /no/such/program: is it installed"));
+    assert!(ran.expect_code(1).stdout.contains("is /no/such/program installed"));
 }
 
 #[test]

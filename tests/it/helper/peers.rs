@@ -50,10 +50,13 @@ fn what_is_not_known_is_not_done() {
             r#"{"failed":"the helper knows no certificate `www.example.test` that is deployed to y"}"#,
         ),
         (
-            r#"{"copy":{"service":1,"certificate":"www.example.test","version":1}}"#,
+            r#"{"copy":{"service":1,"certificate":"www.example.test","version":1,"is_first":false}}"#,
             r#"{"failed":"the helper knows no certificate `www.example.test` that is deployed to y"}"#,
         ),
-        (r#"{"copy":{"service":0,"certificate":"www.example.test","version":1}}"#, r#""nothing""#),
+        (
+            r#"{"copy":{"service":0,"certificate":"www.example.test","version":1,"is_first":false}}"#,
+            r#""nothing""#,
+        ),
         (r#"{"notify":{"document":{}}}"#, r#"{"failed":"the helper knows no command to notify with"}"#),
         (r#"{"check":{"service":0}}"#, r#""nothing""#),
         // It says nothing to what it cannot read.
