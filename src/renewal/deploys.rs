@@ -1,5 +1,5 @@
 //! What the keeper does once certificates are stored: has every server take those that it has not. What
-//! comes after what is decided in [`transaction`]; here it is performed, told and kept.
+//! comes after what is decided in [`crate::deploy::transaction`]; here it is performed, told and kept.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
