@@ -44,5 +44,6 @@ pub mod certificate;
 pub mod challenge;
 pub mod clock;
 pub mod folder;
+pub mod glob;
 pub mod hostname;
 pub mod words;

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use super::glob;
 use super::picture::{Listen, Located, Pair, Picture, Place, Server, Site, TroubleKind};
 use super::reading::{Files, Reading, absolute};
 use super::words::endpoint;
@@ -123,7 +122,9 @@ fn pairs(settings: &[Setting], reading: &mut Reading<'_>) -> Vec<Pair> {
                 let troubles = reading.troubles.len();
                 match reading.folder(&folder, &setting.place) {
                     Some(entries) => {
-                        for entry in entries.iter().filter(|e| !e.is_folder && glob::fits(filter, &e.name)) {
+                        for entry in
+                            entries.iter().filter(|e| !e.is_folder && crate::glob::fits(filter, &e.name))
+                        {
                             let path = format!("{folder}/{}", entry.name);
                             found.push(pair(&path, "pem-dir", &setting.place, None));
                         }

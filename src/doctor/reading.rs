@@ -168,7 +168,7 @@ impl<'a> Reading<'a> {
     /// The files that an absolute pattern names, in order. Where it `must` match and does not, that is a
     /// trouble.
     pub(super) fn matches(&mut self, pattern: &str, from: &Place, must: bool) -> Vec<String> {
-        if !glob::is_pattern(pattern) {
+        if !crate::glob::is_pattern(pattern) {
             let is_there = !matches!(self.files.list(pattern), Err(Absence::Missing));
             return if must || is_there { vec![pattern.to_owned()] } else { Vec::new() };
         }

@@ -94,7 +94,7 @@ fn follow(file: &Arc<str>, text: &str, folder: &str, reading: &mut Reading<'_>, 
             "include" if counts => {
                 for pattern in &line.args {
                     let pattern = absolute(folder, pattern.trim_matches(['"', '\'']));
-                    for path in reading.matches(&pattern, &line.place, !super::glob::is_pattern(&pattern)) {
+                    for path in reading.matches(&pattern, &line.place, !crate::glob::is_pattern(&pattern)) {
                         if let Some((file, text)) = reading.enter(&path, &line.place) {
                             follow(&file, &text, folder, reading, lines);
                             reading.leave();

@@ -79,7 +79,7 @@ impl Keeper {
         }
         for (service, names) in rounds {
             let Some(target) = config.deploy.get(&service) else { continue };
-            let parcels = names.iter().filter_map(|name| self.parcel(name)).collect();
+            let parcels = names.iter().filter_map(|name| self.parcel(name, &service)).collect();
             let round = Round { config: config.clone(), service: &service, target, parcels, told };
             let verdicts = self.have_taken(&round).await;
             for (parcel, verdict) in round.parcels.iter().zip(verdicts) {
@@ -102,11 +102,15 @@ impl Keeper {
         }
     }
 
-    fn parcel(&self, name: &str) -> Option<Parcel> {
+    fn parcel(&self, name: &str, service: &str) -> Option<Parcel> {
         let lineages = self.lineages.borrow();
-        let (version, bundle) = lineages.get(name)?.live.clone()?;
-        let previous = self.store.version_before(name, version).ok().flatten().map(|(version, _)| version);
-        Some(Parcel { name: name.to_owned(), version, bundle, previous })
+        let lineage = lineages.get(name)?;
+        let (version, bundle) = lineage.live.clone()?;
+        // What it took last is better than a later version that it did not take either.
+        let taken = lineage.state.deployed.get(service).and_then(|deployed| deployed.version);
+        let taken = taken.filter(|taken| *taken < version && self.store.version(name, *taken).is_ok());
+        let before = || self.store.version_before(name, version).ok().flatten().map(|(version, _)| version);
+        Some(Parcel { name: name.to_owned(), version, bundle, previous: taken.or_else(before) })
     }
 
     /// Goes through the transaction with one server.

@@ -13,7 +13,7 @@ const LEVELS: &[&[&str]] = &[
     &["acme", "deploy", "front", "gate", "preflight", "rehearsal", "store"],
     &["net"],
     &["config"],
-    &["certificate", "challenge", "clock", "folder", "hostname", "words"],
+    &["certificate", "challenge", "clock", "folder", "glob", "hostname", "words"],
 ];
 
 /// May know everybody: they put the parts together.
@@ -52,6 +52,7 @@ const PURE: &[&str] = &[
     "front/abilities.rs",
     "front/headers.rs",
     "gate/reply.rs",
+    "glob.rs",
     "import/certbot/accounts.rs",
     "import/certbot/conf.rs",
     "import/certbot/configuration.rs",

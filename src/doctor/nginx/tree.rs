@@ -141,7 +141,7 @@ fn include(directive: &Directive, folder: &str, depth: usize, reading: &mut Read
     let mut found = Vec::new();
     let Some(pattern) = directive.args.first() else { return found };
     let pattern = absolute(folder, pattern);
-    let must = !super::super::glob::is_pattern(&pattern);
+    let must = !crate::glob::is_pattern(&pattern);
     for path in reading.matches(&pattern, &directive.place, must) {
         if let Some((file, text)) = reading.enter(&path, &directive.place) {
             found.extend(parse(&file, &text, folder, depth, reading));
