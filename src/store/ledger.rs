@@ -105,6 +105,9 @@ pub struct WaitRow {
     /// About this identifier; about everything where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identifier: Option<Identifier>,
+    /// Only about renewal information (RFC 9773), not about orders.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub only_information: bool,
     /// From when until when.
     pub span: Span,
 }
