@@ -45,7 +45,8 @@ fn a_dead_name_is_left_out_and_comes_back() {
     says(&ran, &["LACKS dead.example.test"]);
     assert_eq!(bench.failed(DEAD), 1);
     // It fails on, alone, and what there is stays.
-    bench.later("+2m", &["renew"]).expect_code(1);
+    let ran = bench.later("+2m", &["renew"]).expect_code(1);
+    says(&ran, &["FAILED to take back dead.example.test", "nothing changes for its other names"]);
     assert_eq!((bench.failed(DEAD), bench.ca.seen().certificates), (2, 1));
 
     bench.ca.set(Faults::default());
