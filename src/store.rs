@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! state-dir/                       0700, or 0750 with a group that may read certificates
-//!   lock                           flock; holds the owner's pid
+//!   lock                           flock, as on the directory; holds the owner's pid
 //!   accounts/<issuer>/account.json 0600
 //!   outbox.json                    notices on their way, and what was told
 //!   embedded-ca/root.pem           roots of the embedded CA
@@ -477,11 +477,20 @@ impl Store {
         let draft = ".ready.draft";
         versions.subfolder(draft)?;
         versions.remove_tree(draft)?;
-        let live = self.root.subfolder("live")?;
-        if let Some(found) = live.other_than_link(name)? {
-            return Err(StoreError::InTheWay { path: self.live_path(name), found });
+        self.has_place_for(name)?;
+        self.root.subfolder("live")?.try_link(name)
+    }
+
+    /// Finds out whether the place of the link to a certificate is free for it; nothing is written.
+    ///
+    /// # Errors
+    /// [`StoreError::InTheWay`], or the folder cannot be read.
+    pub fn has_place_for(&self, name: &str) -> Result<(), StoreError> {
+        let Some(live) = self.root.existing("live")? else { return Ok(()) };
+        match live.other_than_link(name)? {
+            Some(found) => Err(StoreError::InTheWay { path: self.live_path(name), found }),
+            None => Ok(()),
         }
-        live.try_link(name)
     }
 
     /// Makes the newest version that holds together live, in the place of a damaged one.

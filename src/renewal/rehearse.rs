@@ -102,6 +102,8 @@ impl Keeper {
         let name = request.name.as_str();
         let config = self.config();
         tell(What::Step(format!("rehearsing with {}", issuer.name())));
+        let local = |e: StoreError| Refusal::local(e.to_string());
+        self.store.has_place_for(name).map_err(local)?;
         let door = self
             .door
             .open()
@@ -123,7 +125,6 @@ impl Keeper {
         let obtained =
             self.ask_for(issuer, name, request, &everything, &outlook, Asked::default(), tell).await?;
         drop(door);
-        let local = |e: StoreError| Refusal::local(e.to_string());
         aside.store.save(name, &obtained).map_err(local)?;
         let stored = aside.store.current(name).map_err(local)?;
         if stored.is_none_or(|(_, stored)| stored.serial() != obtained.serial()) {

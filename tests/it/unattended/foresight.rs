@@ -153,6 +153,7 @@ fn what_could_not_be_served_is_not_ordered() {
     fs::remove_dir(&live).unwrap();
     fs::write(&live, "").unwrap();
     says(&bench.command(&["renew", "--force"]).expect_code(1), &["is a file, where a link"]);
+    says(&bench.command(&["rehearse"]).expect_code(1), &["is a file, where a link", "would FAIL"]);
     assert_eq!((bench.ca.seen().orders, is_open(bench.setup.gate)), (0, false));
     fs::remove_file(&live).unwrap();
     bench.command(&["renew", "--force"]).expect_code(0);
