@@ -29,7 +29,7 @@ use crate::admin::client::ClientError;
 use crate::config::{Config, ConfigError, Flags, environment as config_environment};
 use crate::daemon::{CheckError, DaemonError, OnceError};
 use crate::deploy::helper::ListenError;
-use crate::renewal::UnknownNames;
+use crate::renewal::{RehearsalRefused, UnknownNames};
 use crate::store::StoreError;
 
 /// Answers ACME challenges on port 80 and redirects the rest, obtains and renews certificates, and swaps
@@ -152,7 +152,7 @@ impl From<OnceError> for Failure {
     fn from(e: OnceError) -> Self {
         match e {
             OnceError::Daemon(e) => e.into(),
-            OnceError::Names(e) => e.into(),
+            OnceError::Names(e) | OnceError::Rehearsal(RehearsalRefused::Names(e)) => e.into(),
             OnceError::Rehearsal(e) => Self::new(FAILED, e),
         }
     }
@@ -167,7 +167,22 @@ macro_rules! fails_with {
         })+
     };
 }
-fails_with!(FAILED, ClientError, AdminError, CheckError, ListenError, UnknownNames, std::io::Error);
+fails_with!(FAILED, AdminError, ListenError, std::io::Error);
+fails_with!(USAGE, UnknownNames);
+
+impl From<ClientError> for Failure {
+    fn from(e: ClientError) -> Self {
+        let code = if matches!(e, ClientError::Unknown(_)) { USAGE } else { FAILED };
+        Self::new(code, e)
+    }
+}
+
+impl From<CheckError> for Failure {
+    fn from(e: CheckError) -> Self {
+        let code = if matches!(e, CheckError::Unknown { .. }) { USAGE } else { FAILED };
+        Self::new(code, e)
+    }
+}
 
 /// Runs the program.
 pub fn main() -> ExitCode {
