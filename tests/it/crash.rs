@@ -170,7 +170,8 @@ fn assert_whole(setup: &Setup, after: &str) -> Version {
             assert!(name.starts_with('.') && name.ends_with(".draft"), "{after}: {name}");
             continue;
         };
-        let certificate = store.version(NAME, version).unwrap_or_else(|e| panic!("{after}: {e}"));
+        let bundle = store.version(NAME, version).unwrap_or_else(|e| panic!("{after}: {e}"));
+        let certificate = bundle.first();
         let read = |file: &str| fs::read_to_string(versions.join(&name).join(file)).unwrap_or_default();
         let is_whole = read("cert.pem") == certificate.leaf_pem()
             && read("chain.pem") == certificate.issuers_pem()

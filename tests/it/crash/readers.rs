@@ -25,13 +25,13 @@ fn a_reader_never_finds_a_file_missing_or_a_combined_one_mixed() {
     let bed = Bed::new();
     let store = Store::open(&bed.path("state")).unwrap();
     let both = [certificate(), certificate()];
-    store.save(NAME, &both[0]).unwrap();
+    store.save(NAME, &both[0].clone().into()).unwrap();
     let swaps = if thoroughly() { 2000 } else { 200 };
     let over = AtomicBool::new(false);
     let seen = std::thread::scope(|scope| {
         let reader = scope.spawn(|| read_until(&over, &store.live_path(NAME), &both));
         for swap in 1..=swaps {
-            store.save(NAME, &both[swap % 2]).unwrap();
+            store.save(NAME, &both[swap % 2].clone().into()).unwrap();
         }
         over.store(true, Ordering::Relaxed);
         reader.join().unwrap()
