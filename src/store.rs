@@ -455,8 +455,8 @@ impl Store {
         let versions = self.lineage(name)?.subfolder("versions")?;
         let present = version_numbers(&versions)?;
         let version = present.last().copied().unwrap_or(0) + 1;
-        let (draft, folder_name) = (format!(".{version:04}.draft"), version_name(version));
-        versions.remove_tree(&draft)?;
+        let (draft, folder_name) = (draft_name(version), version_name(version));
+        sweep(&versions, &draft)?;
         let written = versions
             .subfolder(&draft)
             .map_err(StoreError::from)
@@ -471,7 +471,10 @@ impl Store {
         self.make_live(name, version).map_err(|why| StoreError::NotLive { version, why: Box::new(why) })?;
         let outdated = present.len().saturating_sub(KEPT_VERSIONS - 1);
         for old in &present[..outdated] {
-            if let Err(e) = versions.remove_tree(&version_name(*old)) {
+            // No version at all, before it is half of one.
+            let (old, draft) = (version_name(*old), draft_name(*old));
+            let removed = versions.rename(&old, &draft).and_then(|()| versions.remove_tree(&draft));
+            if let Err(e) = removed.map_err(StoreError::from) {
                 tracing::warn!(certificate = name, "an old version stays: {e}");
             }
         }
@@ -554,6 +557,24 @@ fn create(path: &Path, us: u32) -> Result<(), StoreError> {
 
 fn version_name(version: Version) -> String {
     format!("{version:04}")
+}
+
+/// The name of a version that is not whole, or soon will not be.
+fn draft_name(version: Version) -> String {
+    format!(".{version:04}.draft")
+}
+
+/// Removes what was left half made or half removed: nobody else works here. What cannot be removed is left
+/// there, unless it is in the way.
+fn sweep(versions: &Folder, next: &str) -> Result<(), StoreError> {
+    for left in versions.names()?.iter().filter(|name| name.starts_with('.') && name.ends_with(".draft")) {
+        match versions.remove_tree(left).map_err(StoreError::from) {
+            Err(e) if left == next => return Err(e),
+            Err(e) => tracing::warn!("a draft stays: {e}"),
+            Ok(()) => {}
+        }
+    }
+    Ok(())
 }
 
 fn version_numbers(versions: &Folder) -> Result<Vec<Version>, StoreError> {
@@ -654,11 +675,14 @@ mod tests {
         let (_holder, path) = temporary();
         let store = Store::open(&path).unwrap();
         store.save("a.example", &certificate()).unwrap();
-        let draft = path.join("lineages/a.example/versions/.0002.draft");
-        fs::create_dir(&draft).unwrap();
-        fs::write(draft.join("cert.pem"), "half").unwrap();
+        let drafts = [".0001.draft", ".0002.draft", ".0007.draft"];
+        let drafts = drafts.map(|name| path.join("lineages/a.example/versions").join(name));
+        for draft in &drafts {
+            fs::create_dir(draft).unwrap();
+            fs::write(draft.join("cert.pem"), "half").unwrap();
+        }
         assert_eq!(store.save("a.example", &certificate()).unwrap(), 2);
-        assert!(!draft.exists());
+        assert!(drafts.iter().all(|draft| !draft.exists()));
     }
 
     #[test]

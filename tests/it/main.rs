@@ -10,6 +10,7 @@ mod bad_ca;
 mod caddy;
 mod cli;
 mod configs;
+mod crash;
 mod daemon;
 mod demo;
 mod deploys;
