@@ -155,7 +155,13 @@ fn troubles(picture: &Picture) -> Vec<Finding> {
             Cause::IncludeEndless,
             Severity::Problem,
             "it was left out here".to_owned(),
-            "take the circle out, or make it less".to_owned(),
+            "take the circle out".to_owned(),
+        ),
+        TroubleKind::TooMuch => (
+            Cause::IncludeEndless,
+            Severity::Warning,
+            "what comes after it was not looked at".to_owned(),
+            "look at the rest yourself".to_owned(),
         ),
         TroubleKind::Unknown => (
             Cause::ValueUnknown,

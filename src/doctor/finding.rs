@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::picture::{Place, Server};
+use super::quote::hidden;
 
 /// Something that was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -165,7 +166,7 @@ impl Finding {
             cause,
             severity,
             place: None,
-            seen: seen.into(),
+            seen: hidden(&seen.into()),
             means: String::new(),
             remedy: String::new(),
         }
@@ -178,12 +179,12 @@ impl Finding {
     }
 
     pub(super) fn means(mut self, words: impl Into<String>) -> Self {
-        self.means = words.into();
+        self.means = hidden(&words.into());
         self
     }
 
     pub(super) fn remedy(mut self, words: impl Into<String>) -> Self {
-        self.remedy = words.into();
+        self.remedy = hidden(&words.into());
         self
     }
 }

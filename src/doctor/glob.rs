@@ -4,7 +4,7 @@ use super::reading::{Absence, Files};
 use crate::glob::{fits, is_pattern};
 
 /// Most paths that a pattern may name.
-const MOST: usize = 5000;
+const MOST: usize = 50_000;
 
 /// The paths that an absolute pattern names, sorted; folders are among them. A folder that may not be
 /// looked into is an error; one that is not there has nothing to name.
@@ -19,18 +19,22 @@ pub(super) fn expand(pattern: &str, files: &dyn Files) -> Result<Vec<String>, (S
                 next.push(format!("{folder}/{part}"));
                 continue;
             }
-            let path = if folder.is_empty() { "/" } else { folder };
-            match files.list(path) {
+            let path = path_of(folder);
+            match files.list(&path) {
                 Ok(entries) => next.extend(
                     entries
                         .into_iter()
                         .filter(|entry| (is_last || entry.is_folder) && fits(part, &entry.name))
                         .map(|entry| format!("{folder}/{}", entry.name)),
                 ),
-                Err(Absence::Denied) => return Err((path.to_owned(), Absence::Denied)),
+                Err(absence @ (Absence::Denied | Absence::TooMany)) => {
+                    return Err((path, absence));
+                }
                 Err(_) => {}
             }
-            next.truncate(MOST);
+            if next.len() > MOST {
+                return Err((path_of(folder), Absence::TooMany));
+            }
         }
         found = next;
     }
@@ -39,6 +43,10 @@ pub(super) fn expand(pattern: &str, files: &dyn Files) -> Result<Vec<String>, (S
         found.retain(|path| !matches!(files.read(path), Err(Absence::Missing)));
     }
     Ok(found)
+}
+
+fn path_of(folder: &str) -> String {
+    if folder.is_empty() { "/".to_owned() } else { folder.to_owned() }
 }
 
 #[cfg(test)]

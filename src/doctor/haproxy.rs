@@ -37,7 +37,7 @@ pub fn read(main: &str, files: &dyn Files) -> Option<Picture> {
             );
             let redirects = section
                 .lines("redirect")
-                .map(|line| (line.place.clone(), format!("http-request {}", line.shown())))
+                .map(|line| (line.place.clone(), line.text.replacen("redirect", "http-request redirect", 1)))
                 .collect();
             let is_tcp = mode(section, &sections) == "tcp";
             doors.push(Door { at: above, part: DoorPart::Frontend { redirects, is_tcp } });
@@ -145,7 +145,7 @@ fn listed(file: &str, base: &str, line: &Line, reading: &mut Reading<'_>) -> Vec
         let Some(path) = text.split_whitespace().next().filter(|word| !word.starts_with('#')) else {
             continue;
         };
-        let line = Line { words: Vec::new(), place: Place::new(&file, i + 1) };
+        let line = Line { words: Vec::new(), text: String::new(), place: Place::new(&file, i + 1) };
         found.extend(certificates(path, base, &line, reading));
     }
     found

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::picture::{Listen, Located, Pair, Picture, Place, Server, Site, TroubleKind};
+use super::quote::quoted_line;
 use super::reading::{Files, Reading, absolute};
 use super::words::endpoint;
 
@@ -160,7 +161,7 @@ fn parse(file: &Arc<str>, text: &str, reading: &mut Reading<'_>) -> Vec<Setting>
                 continue;
             }
             let Some((name, value)) = rest.split_once('=') else {
-                let seen = format!("`{}` has no `=`", crate::words::printable(rest, 80));
+                let seen = format!("`{}` has no `=`", quoted_line(rest, 80));
                 reading.trouble(&place, TroubleKind::Broken, seen);
                 break;
             };

@@ -10,6 +10,7 @@ use super::picture::{
     CHALLENGE, Door, DoorPart, Listen, Located, Named, PAGE, Pair, Pattern, Picture, Server, Site, TOKEN,
 };
 use super::picture::{Trouble, TroubleKind};
+use super::quote::quoted_line;
 use super::reading::{Files, Reading, absolute, folder_of};
 use tree::Directive;
 
@@ -171,7 +172,7 @@ fn condition(directive: &Directive) -> String {
 
 fn shown(directive: &Directive) -> String {
     let words: Vec<_> = std::iter::once(&directive.name).chain(&directive.args).map(String::as_str).collect();
-    crate::words::printable(&words.join(" "), 120)
+    quoted_line(&words.join(" "), 120)
 }
 
 #[cfg(test)]

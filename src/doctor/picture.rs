@@ -119,8 +119,10 @@ pub enum TroubleKind {
     Missing,
     /// The text breaks the server's own rules.
     Broken,
-    /// Files include each other, or there is too much of them.
+    /// Files include each other.
     Endless,
+    /// There is more than is read.
+    TooMuch,
     /// A value depends on something that is not known here.
     Unknown,
 }

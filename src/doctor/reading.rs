@@ -1,12 +1,14 @@
 //! Following what files include, within bounds: how deep, how many, how much; a circle is noticed. Pure:
 //! who has the files is an argument.
 
+use std::cell::Cell;
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
 use super::glob;
 use super::picture::{Place, Trouble, TroubleKind};
-use crate::words::printable;
+use super::quote::quoted;
 
 /// Who has the files.
 pub trait Files {
@@ -52,6 +54,8 @@ pub enum Absence {
     NotAFile,
     /// More than would be read.
     TooLarge,
+    /// So much was read before that nothing more is.
+    TooMany,
     /// Anything else, in the system's words.
     Failed(String),
 }
@@ -66,8 +70,9 @@ impl fmt::Display for Absence {
             Self::Denied => f.write_str("may not be read by this user"),
             Self::IsFolder => f.write_str("is a folder"),
             Self::NotAFile => f.write_str("is neither a file nor a folder"),
+            Self::TooMany => f.write_str("was left out: there are too many files and folders"),
             Self::TooLarge => f.write_str("is larger than what a configuration has"),
-            Self::Failed(words) => write!(f, "cannot be read: {}", printable(words, 200)),
+            Self::Failed(words) => write!(f, "cannot be read: {}", quoted(words, 200)),
         }
     }
 }
@@ -76,34 +81,96 @@ impl Absence {
     pub(super) fn kind(&self) -> TroubleKind {
         match self {
             Self::Denied => TroubleKind::Unreadable,
+            Self::TooMany => TroubleKind::TooMuch,
             _ => TroubleKind::Missing,
         }
     }
 }
 
 /// Most files of one server, counting each time that one is read.
-const MOST_FILES: usize = 3000;
+const MOST_FILES: usize = 50_000;
 /// Most text of one server, in bytes.
-const MOST_BYTES: usize = 64 << 20;
+const MOST_BYTES: usize = 256 << 20;
+/// Most folders that are looked into for one server, counting each time.
+const MOST_FOLDERS: usize = 10_000;
+/// Most names in them.
+const MOST_ENTRIES: usize = 200_000;
 /// How deep files may include each other.
 const DEEPEST: usize = 24;
 /// Most troubles that are kept.
 const MOST_TROUBLES: usize = 200;
 
+/// What keys and certificates begin with, and no configuration.
+const PAPER: &str = "-----BEGIN";
+
+/// Files of which no more than so much is read in all.
+struct Bounded<'a> {
+    files: &'a dyn Files,
+    reads: Cell<usize>,
+    bytes: Cell<usize>,
+    folders: Cell<usize>,
+    entries: Cell<usize>,
+}
+
+impl Bounded<'_> {
+    fn is_spent(&self) -> bool {
+        self.reads.get() >= MOST_FILES
+            || self.bytes.get() >= MOST_BYTES
+            || self.folders.get() >= MOST_FOLDERS
+            || self.entries.get() >= MOST_ENTRIES
+    }
+}
+
+impl Files for Bounded<'_> {
+    fn read(&self, path: &str) -> Result<String, Absence> {
+        if self.is_spent() {
+            return Err(Absence::TooMany);
+        }
+        let text = self.files.read(path)?;
+        self.reads.set(self.reads.get() + 1);
+        self.bytes.set(self.bytes.get() + text.len());
+        Ok(text)
+    }
+
+    fn list(&self, folder: &str) -> Result<Vec<Entry>, Absence> {
+        if self.is_spent() {
+            return Err(Absence::TooMany);
+        }
+        let entries = self.files.list(folder)?;
+        self.folders.set(self.folders.get() + 1);
+        self.entries.set(self.entries.get() + entries.len());
+        Ok(entries)
+    }
+}
+
 /// Reads one server's files.
 pub(super) struct Reading<'a> {
-    files: &'a dyn Files,
+    files: Bounded<'a>,
     /// The files that are being read, outermost first.
     open: Vec<Arc<str>>,
-    times: usize,
-    bytes: usize,
+    known: HashSet<Arc<str>>,
+    told: HashSet<String>,
     pub(super) read: Vec<String>,
     pub(super) troubles: Vec<Trouble>,
 }
 
 impl<'a> Reading<'a> {
     pub(super) fn new(files: &'a dyn Files) -> Self {
-        Self { files, open: Vec::new(), times: 0, bytes: 0, read: Vec::new(), troubles: Vec::new() }
+        let files = Bounded {
+            files,
+            reads: Cell::new(0),
+            bytes: Cell::new(0),
+            folders: Cell::new(0),
+            entries: Cell::new(0),
+        };
+        Self {
+            files,
+            open: Vec::new(),
+            known: HashSet::new(),
+            told: HashSet::new(),
+            read: Vec::new(),
+            troubles: Vec::new(),
+        }
     }
 
     /// The text of the first file; `None` where there is none, which is a trouble unless it is missing.
@@ -140,25 +207,41 @@ impl<'a> Reading<'a> {
         result: Result<String, Absence>,
         from: &Place,
     ) -> Option<(Arc<str>, String)> {
-        self.times += 1;
-        if self.times > MOST_FILES || self.bytes > MOST_BYTES {
-            self.trouble(from, TroubleKind::Endless, "there are too many files to read them all".to_owned());
-            return None;
-        }
         match result {
+            // Whatever is told of a configuration may quote it.
+            Ok(text) if text.contains(PAPER) => {
+                let seen = format!("{file} holds a key or a certificate, no configuration");
+                self.trouble(from, TroubleKind::Broken, seen);
+                None
+            }
             Ok(text) => {
-                self.bytes += text.len();
-                if !self.read.iter().any(|read| read.as_str() == &**file) {
+                if self.known.insert(file.clone()) {
                     self.read.push(file.to_string());
                 }
                 self.open.push(file.clone());
                 Some((file.clone(), text))
+            }
+            Err(Absence::TooMany) => {
+                self.too_much(from);
+                None
             }
             Err(absence) => {
                 self.trouble(from, absence.kind(), format!("{file} {absence}"));
                 None
             }
         }
+    }
+
+    fn too_much(&mut self, from: &Place) {
+        let seen = "there are too many files and folders to read them all".to_owned();
+        if !self.troubles.iter().any(|trouble| trouble.seen == seen) {
+            self.trouble(from, TroubleKind::TooMuch, seen);
+        }
+    }
+
+    /// Whether nothing more will be read.
+    pub(super) fn is_spent(&self) -> bool {
+        self.files.is_spent()
     }
 
     pub(super) fn leave(&mut self) {
@@ -172,12 +255,16 @@ impl<'a> Reading<'a> {
             let is_there = !matches!(self.files.list(pattern), Err(Absence::Missing));
             return if must || is_there { vec![pattern.to_owned()] } else { Vec::new() };
         }
-        match glob::expand(pattern, self.files) {
+        match glob::expand(pattern, &self.files) {
             Ok(found) => {
                 if found.is_empty() && must {
                     self.trouble(from, TroubleKind::Missing, format!("{pattern} matches no file"));
                 }
                 found
+            }
+            Err((_, Absence::TooMany)) => {
+                self.too_much(from);
+                Vec::new()
             }
             Err((folder, absence)) => {
                 self.trouble(from, absence.kind(), format!("{folder} {absence}"));
@@ -194,18 +281,28 @@ impl<'a> Reading<'a> {
                 self.trouble(from, TroubleKind::Unreadable, format!("{path} {}", Absence::Denied));
                 None
             }
+            Err(Absence::TooMany) => {
+                self.too_much(from);
+                None
+            }
             Err(_) => None,
         }
     }
 
     /// Whether a file can be read.
     pub(super) fn is_file(&self, path: &str) -> bool {
-        !matches!(self.files.read(path), Err(Absence::Missing | Absence::Dangling { .. } | Absence::IsFolder))
+        !matches!(
+            self.files.read(path),
+            Err(Absence::Missing | Absence::Dangling { .. } | Absence::IsFolder | Absence::TooMany)
+        )
     }
 
     pub(super) fn trouble(&mut self, place: &Place, kind: TroubleKind, seen: String) {
-        let trouble = Trouble { place: place.clone(), kind, seen: printable(&seen, 600) };
-        if self.troubles.len() < MOST_TROUBLES && !self.troubles.contains(&trouble) {
+        if self.troubles.len() >= MOST_TROUBLES || !self.told.insert(format!("{place} {seen}")) {
+            return;
+        }
+        let trouble = Trouble { place: place.clone(), kind, seen: quoted(&seen, 600) };
+        if !self.troubles.contains(&trouble) {
             self.troubles.push(trouble);
         }
     }
@@ -291,6 +388,42 @@ mod tests {
             told,
             ["/a:3 /a includes itself", "/a:3 /b may not be read by this user", "/a:3 /c does not exist"]
         );
+    }
+
+    #[test]
+    fn a_key_is_named_and_not_read() {
+        let files = Memory::new(&[("/a", "x"), ("/k", "-----BEGIN PRIVATE KEY-----\nMIGHAgEA\n")]);
+        let mut reading = Reading::new(&files);
+        let (file, _) = reading.begin("/a").unwrap();
+        assert!(reading.enter("/k", &Place::new(&file, 1)).is_none());
+        assert_eq!(reading.troubles[0].seen, "/k holds a key or a certificate, no configuration");
+        assert!(Reading::new(&files).begin("/k").is_none());
+    }
+
+    /// Every folder has as many folders again.
+    struct Endless(usize);
+
+    impl Files for Endless {
+        fn read(&self, _: &str) -> Result<String, Absence> {
+            Err(Absence::IsFolder)
+        }
+
+        fn list(&self, _: &str) -> Result<Vec<Entry>, Absence> {
+            Ok((0..self.0).map(|i| Entry { name: format!("{i:04}"), is_folder: true }).collect())
+        }
+    }
+
+    #[test]
+    fn folders_without_end_are_given_up() {
+        let here = Place::new(&"/a".into(), 1);
+        for (width, pattern) in [(3000, "/d/*/*/*/x.conf"), (2, &"/*".repeat(60)), (1000, "/*/*/*/*")] {
+            let files = Endless(width);
+            let mut reading = Reading::new(&files);
+            assert_eq!(reading.matches(pattern, &here, true), [""; 0]);
+            let told: Vec<_> = reading.troubles.iter().map(|t| (t.kind, t.seen.as_str())).collect();
+            let seen = "there are too many files and folders to read them all";
+            assert_eq!(told, [(TroubleKind::TooMuch, seen)]);
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use super::finding::{How, Rule};
 use super::picture::{CHALLENGE, DoorPart, Picture, Server};
+use super::quote::hidden;
 
 /// The rule for a server whose sites are on port 80; `gate` is `HOST:PORT`. hitch has none: it speaks TLS
 /// alone.
@@ -59,6 +60,7 @@ fn squid(picture: &Picture, gate: &str) -> Vec<Rule> {
     let host = host.trim_matches(['[', ']']);
     let mut rules = Vec::new();
     for door in &picture.doors {
+        let mut note = "";
         let lines = match &door.part {
             DoorPart::Access { redirector } => {
                 let mut lines =
@@ -69,6 +71,8 @@ fn squid(picture: &Picture, gate: &str) -> Vec<Rule> {
                 lines
             }
             DoorPart::Peer { others } => {
+                // No option of `cache_peer` spares the first request to a peer that was held for dead.
+                note = "keep the gate always open (`wicketgate run`), and start it before Squid: one that Squid could not reach is dead to it, and the first request after that fails";
                 let mut lines = format!(
                     "cache_peer {host} parent {port} 0 no-query no-digest no-netdb-exchange originserver name=wicketgate\ncache_peer_access wicketgate allow wicketgate\ncache_peer_access wicketgate deny all\n"
                 );
@@ -80,7 +84,7 @@ fn squid(picture: &Picture, gate: &str) -> Vec<Rule> {
             }
             _ => continue,
         };
-        add(&mut rules, Server::Squid, How::Above, door.at.to_string(), String::new(), &lines);
+        add(&mut rules, Server::Squid, How::Above, door.at.to_string(), note.to_owned(), &lines);
     }
     rules
 }
@@ -96,12 +100,17 @@ fn haproxy(picture: &Picture, gate: &str) -> Vec<Rule> {
         add(&mut rules, Server::Haproxy, How::Above, door.at.to_string(), String::new(), &lines);
         // A `redirect` is looked at whatever `http-request allow` says; an `http-request redirect` is not.
         for (place, becomes) in redirects {
+            let shown = hidden(becomes);
+            let note = match shown == *becomes {
+                true => String::new(),
+                false => "a password is not shown: it stays as it is".to_owned(),
+            };
             edits.push(Rule {
                 server: Server::Haproxy,
                 how: How::InsteadOf,
                 places: vec![place.to_string()],
-                note: String::new(),
-                lines: format!("    {becomes}\n"),
+                note,
+                lines: format!("{shown}\n"),
             });
         }
     }

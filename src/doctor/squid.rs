@@ -10,10 +10,10 @@ use super::picture::{
     Deed, Door, DoorPart, Fate, Listen, Located, Named, PAGE, Pair, Pattern, Picture, Place, Server, Site,
     TOKEN, Trouble, TroubleKind,
 };
+use super::quote::{quoted, quoted_line};
 use super::reading::{Files, Reading, absolute, folder_of};
 use super::truth::{Truth, is_ca, regex};
 use super::words::endpoint;
-use crate::words::printable;
 
 /// Where it is installed.
 pub(super) const MAIN: [&str; 3] =
@@ -65,7 +65,7 @@ struct Line {
 impl Line {
     fn shown(&self) -> String {
         let words: Vec<_> = std::iter::once(&self.name).chain(&self.args).map(String::as_str).collect();
-        printable(&words.join(" "), 120)
+        quoted_line(&words.join(" "), 120)
     }
 }
 
@@ -192,7 +192,7 @@ fn pairs(line: &Line, options: &[String], folder: &str, troubles: &mut Vec<Troub
             continue;
         }
         if path.contains("${") {
-            let seen = format!("`{}` depends on a variable", printable(option, 120));
+            let seen = format!("`{}` depends on a variable", quoted(option, 120));
             troubles.push(Trouble { place: line.place.clone(), kind: TroubleKind::Unknown, seen });
             continue;
         }

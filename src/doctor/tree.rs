@@ -18,7 +18,7 @@ const LARGEST_TEXT: u64 = 8 << 20;
 /// Largest certificate or key file, in bytes.
 const LARGEST_PAPER: u64 = 1 << 20;
 /// Most names that are read of a folder.
-const MOST_ENTRIES: usize = 10_000;
+const MOST_ENTRIES: usize = 60_000;
 /// Most links on one way, as the kernel has it.
 const MOST_LINKS: usize = 40;
 
@@ -120,16 +120,15 @@ impl Files for Tree {
         let folder = folder.trim_end_matches('/');
         let mut found: Vec<_> = entries
             .flatten()
-            .take(MOST_ENTRIES)
-            .map(|entry| {
-                let name = entry.file_name().to_string_lossy().into_owned();
-                let target = self.resolve(&format!("{folder}/{name}"));
-                let is_folder = target.is_ok_and(|target| target.real.is_dir());
-                Entry { name, is_folder }
-            })
+            .map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.file_type().ok()))
             .collect();
-        found.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(found)
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        found.truncate(MOST_ENTRIES);
+        let is_folder = |name: &str, kind: Option<fs::FileType>| match kind {
+            Some(kind) if !kind.is_symlink() => kind.is_dir(),
+            _ => self.resolve(&format!("{folder}/{name}")).is_ok_and(|target| target.real.is_dir()),
+        };
+        Ok(found.into_iter().map(|(name, kind)| Entry { is_folder: is_folder(&name, kind), name }).collect())
     }
 }
 

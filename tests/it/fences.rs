@@ -44,6 +44,7 @@ const PURE: &[&str] = &[
     "doctor/ours.rs",
     "doctor/papers.rs",
     "doctor/picture.rs",
+    "doctor/quote.rs",
     "doctor/reading.rs",
     "doctor/rule.rs",
     "doctor/squid.rs",

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::super::picture::{Place, TroubleKind};
+use super::super::quote::{quoted, quoted_line};
 use super::super::reading::{Reading, absolute};
-use crate::words::printable;
 
 /// A directive, or a section with what is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl Node {
     /// As a person would recognise it.
     pub(super) fn words(&self) -> String {
         let words: Vec<_> = std::iter::once(&self.written).chain(&self.args).map(String::as_str).collect();
-        printable(&words.join(" "), 120)
+        quoted_line(&words.join(" "), 120)
     }
 }
 
@@ -158,7 +158,7 @@ impl Start<'_, '_> {
             self.bytes += line.text.len();
             if self.lines > MOST_LINES || self.bytes > MOST_BYTES || depth + open.len() > DEEPEST {
                 let seen = "there is too much to read, or it stands too deep".to_owned();
-                self.reading.trouble(&line.place, TroubleKind::Endless, seen);
+                self.reading.trouble(&line.place, TroubleKind::TooMuch, seen);
                 break;
             }
             let text = self.expanded(line.text.trim());
@@ -167,7 +167,7 @@ impl Start<'_, '_> {
                 if open.last().is_some_and(|o| o.node.name == name) {
                     close(&mut open, &mut current);
                 } else {
-                    let seen = format!("`</{}>` closes nothing", printable(&name, 60));
+                    let seen = format!("`</{}>` closes nothing", quoted(&name, 60));
                     self.reading.trouble(&line.place, TroubleKind::Broken, seen);
                 }
             } else if let Some(opening) = text.strip_prefix('<') {
@@ -234,6 +234,9 @@ impl Start<'_, '_> {
             return found;
         }
         for path in self.reading.matches(pattern, from, must) {
+            if self.reading.is_spent() {
+                break;
+            }
             // A folder stands for all that is below it.
             if let Some(entries) = self.reading.folder(&path, from) {
                 if depth < DEEPEST {

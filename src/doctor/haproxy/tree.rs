@@ -5,19 +5,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::super::picture::{Place, TroubleKind};
+use super::super::quote::{quoted, quoted_line};
 use super::super::reading::{Reading, folder_of};
-use crate::words::printable;
 
 /// A line that has at least one word.
 #[derive(Debug, Clone)]
 pub(super) struct Line {
     pub(super) words: Vec<String>,
+    /// The line as it is written.
+    pub(super) text: String,
     pub(super) place: Place,
 }
 
 impl Line {
     pub(super) fn shown(&self) -> String {
-        printable(&self.words.join(" "), 160)
+        quoted_line(&self.words.join(" "), 160)
     }
 }
 
@@ -38,7 +40,7 @@ impl Section {
     }
 
     pub(super) fn shown(&self) -> String {
-        printable(format!("{} {}", self.kind, self.name).trim(), 120)
+        quoted(format!("{} {}", self.kind, self.name).trim(), 120)
     }
 }
 
@@ -117,9 +119,9 @@ impl Tree {
                 }
             }
             match self.sections[first..].last_mut() {
-                Some(section) => section.lines.push(Line { words, place }),
+                Some(section) => section.lines.push(Line { words, text: line.to_owned(), place }),
                 None => {
-                    let seen = format!("`{}` stands in no section", printable(word, 60));
+                    let seen = format!("`{}` stands in no section", quoted(word, 60));
                     reading.trouble(&place, TroubleKind::Broken, seen);
                 }
             }

@@ -208,13 +208,73 @@ fn is_dns(authenticator: &str) -> bool {
 }
 
 fn told(key: &str, value: &Value, reason: &str) -> String {
-    let value = printable(&value.text(), SHOWN);
-    let is_secret =
-        ["password", "secret", "token", "api_key", "apikey"].iter().any(|word| key.contains(word));
-    if is_secret {
-        return format!("`{}` (its value is not shown): {reason}", printable(key, 60));
+    format!("`{}`: {reason}", shown(key, &value.text()))
+}
+
+/// Keys whose values are no secrets, as options are written on a command line.
+const HARMLESS: &[&str] = &[
+    "agree-tos",
+    "allow-subset-of-names",
+    "authenticator",
+    "autorenew",
+    "cert-name",
+    "config-dir",
+    "deploy-hook-timeout",
+    "domain",
+    "domains",
+    "dry-run",
+    "elliptic-curve",
+    "email",
+    "expand",
+    "force-renewal",
+    "http-01-address",
+    "http-01-port",
+    "installer",
+    "keep-until-expiring",
+    "key-type",
+    "logs-dir",
+    "max-log-backups",
+    "must-staple",
+    "no-eff-email",
+    "non-interactive",
+    "pref-challs",
+    "preferred-challenges",
+    "preferred-chain",
+    "preferred-profile",
+    "quiet",
+    "redirect",
+    "renew-before-expiry",
+    "renew-by-default",
+    "required-profile",
+    "reuse-key",
+    "rsa-key-size",
+    "server",
+    "staging",
+    "standalone",
+    "text",
+    "webroot",
+    "webroot-path",
+    "work-dir",
+];
+
+/// A key and what may be shown of its value: all of it where that is harmless, of a command the program.
+pub(super) fn shown(key: &str, value: &str) -> String {
+    let option = key.trim().to_ascii_lowercase().replace('_', "-");
+    let key = printable(key, 60);
+    if option.ends_with("-hook") {
+        let mut words = value.split_whitespace();
+        let program = words.next().unwrap_or_default().trim_matches(['"', '\'']);
+        // `KEY=VALUE program` is a command too.
+        let program = if program.starts_with('/') || !program.contains('=') { program } else { "…" };
+        let more = if words.next().is_some() { " …" } else { "" };
+        return format!("{key} = {}{more}", printable(program, SHOWN));
     }
-    format!("`{} = {value}`: {reason}", printable(key, 60))
+    let is_path = option.starts_with("dns-") && option.ends_with("credentials");
+    // Of a URL a part may be a password.
+    if (HARMLESS.contains(&option.as_str()) || is_path) && !value.contains('@') || option == "email" {
+        return format!("{key} = {}", printable(value, SHOWN));
+    }
+    format!("{key} (its value is not shown)")
 }
 
 const NO_FILES: &str = "no files are written into web roots: the gate answers on port 80 from memory";
@@ -412,7 +472,20 @@ a.test = /var/www/html
     #[test]
     fn a_secret_is_not_shown() {
         let found = settings("version = 2.0\n[renewalparams]\nfoo_api_key = abcd\n");
-        assert_eq!(found.left_behind, ["`foo_api_key` (its value is not shown): it has no equivalent here"]);
+        assert_eq!(found.left_behind, ["`foo_api_key (its value is not shown)`: it has no equivalent here"]);
+        for (key, value, expected) in [
+            ("eab-hmac-key", "SECRET", "eab-hmac-key (its value is not shown)"),
+            ("dns_foo_api_key", "SECRET", "dns_foo_api_key (its value is not shown)"),
+            ("something_new", "SECRET", "something_new (its value is not shown)"),
+            ("server", "https://u:SECRET@ca.test/", "server (its value is not shown)"),
+            ("manual_auth_hook", "/x --password SECRET", "manual_auth_hook = /x …"),
+            ("pre-hook", "TOKEN=SECRET /x", "pre-hook = … …"),
+            ("deploy_hook", "/x", "deploy_hook = /x"),
+            ("rsa-key-size", "4096", "rsa-key-size = 4096"),
+            ("email", "a@b.test", "email = a@b.test"),
+        ] {
+            assert_eq!(shown(key, value), expected);
+        }
     }
 
     #[test]

@@ -158,7 +158,17 @@ fn options(text: &str) -> Vec<String> {
         text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(['#', ';', '[']));
     let is_usual =
         |line: &&str| ["max-log-backups", "preconfigured-renewal"].iter().any(|key| line.starts_with(key));
-    lines.filter(|line| !is_usual(line)).map(|line| printable(line, 200)).collect()
+    lines
+        .filter(|line| !is_usual(line))
+        .map(|line| match line.split_once('=') {
+            Some((key, value)) => renewal::shown(key.trim(), value.trim()),
+            // What has no `=` is a word that may be anything.
+            None if line.len() < 40 && line.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') => {
+                line.to_owned()
+            }
+            None => "a line without `=`".to_owned(),
+        })
+        .collect()
 }
 
 struct Reader {
@@ -478,6 +488,12 @@ mod tests {
     #[test]
     fn debians_own_options_are_not_told() {
         let text = "# said\nmax-log-backups = 0\npreconfigured-renewal = True\npre-hook = systemctl stop x\n";
-        assert_eq!(options(text), ["pre-hook = systemctl stop x"]);
+        assert_eq!(options(text), ["pre-hook = systemctl …"]);
+        let text = "eab-hmac-key = SECRET\ndns-foo-api-key=SECRET\nSECRET\nagree-tos\n";
+        let told = options(text).join(" ");
+        assert!(
+            told.contains("eab-hmac-key") && told.contains("agree-tos") && !told.contains("SECRET"),
+            "{told}"
+        );
     }
 }

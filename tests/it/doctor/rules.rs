@@ -227,7 +227,7 @@ fn in_haproxy() {
         &gate,
         "/etc/haproxy/haproxy.cfg",
         "global\n  maxconn 100\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 5s\n  timeout server 5s\n\
-         frontend web\n  bind :80\n  acl hidden path_sub /.\n  http-request deny if hidden\n  redirect scheme https code 301 if !{ ssl_fc }\n  default_backend app\n\
+         frontend web\n  bind :80\n  acl hidden path_sub /.\n  http-request deny if hidden\n  redirect  location 'https://one.example.test/a page?%[date]&a-query-that-makes-the-line-longer-than-what-is-shown-of-one-in-a-sentence=0123456789-0123456789-0123456789-0123456789-0123456789' code 301 if !{ ssl_fc }\n  default_backend app\n\
          backend app\n  server app 127.0.0.1:9\n",
     );
     let start =
