@@ -323,6 +323,9 @@ pub struct CertificateStatus {
     pub failures: u32,
     /// What the last one failed with.
     pub last_error: Option<String>,
+    /// A server's own test fails with the live version, so the files are those of the one before.
+    #[serde(default)]
+    pub held_back: bool,
     /// Servers that take it.
     pub deploys: Vec<DeployStatus>,
 }
