@@ -238,7 +238,7 @@ impl Transaction {
             }
             (Stage::LiveAgain, _) => {
                 let text = format!(
-                    "{}; it fails with the previous version as well, so the certificate is not the reason",
+                    "{}; with the previous version the test fails as well, so the certificate is not the reason",
                     self.reason
                 );
                 self.fail(&text)
@@ -306,8 +306,7 @@ impl Transaction {
 
     /// The test failed: nothing is reloaded, and the server shall find what it had if it is started anew.
     fn go_back(&mut self, reason: String) -> Step {
-        self.reason =
-            format!("its configuration does not pass its own test, so it was not reloaded: {reason}");
+        self.reason = format!("{reason}; it was not reloaded, and serves what it served before");
         let back = self.open_that(|item| item.can_go_back);
         if back.is_empty() {
             let text = format!("{}; there is no previous version to put back", self.reason);
