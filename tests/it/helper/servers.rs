@@ -53,6 +53,7 @@ fn goes_through(
 
     drop(server.running);
     until("it is gone", || (rig.is_running(service) == Ok(Some(false))).then_some(()));
+    rig.mounts.bury_the_dead();
     // What ran in the foreground, by its own configuration, is not the helper's to start.
     if service == "nginx" {
         let told = rig.start_server(service).unwrap_err();
@@ -142,7 +143,12 @@ fn what_is_not_sure_is_asked_for() {
     }
 
     // One that sees other files than the helper is nothing to touch.
-    let nginx = Nginx::tls(&bed, files.chain.parent().unwrap(), bed.port());
+    let apart = |program: &str| {
+        let mut command = inside("unshare");
+        command.args(["--mount", program]);
+        command
+    };
+    let nginx = Nginx::tls_by(&bed, &apart, files.chain.parent().unwrap(), bed.port());
     let told = rig.reload("nginx").unwrap_err();
     assert!(told.contains("a view of its own on the files; write `check` and `reload` for it"), "{told}");
     assert_eq!(rig.is_running("nginx"), Ok(None));
