@@ -179,6 +179,9 @@ pub struct ForeignChallenge {
 pub struct Refusal {
     /// One or more sentences.
     pub error: String,
+    /// It names something that there is not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unknown: bool,
 }
 
 /// The answer to a reload that was done.

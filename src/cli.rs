@@ -5,6 +5,7 @@ mod challenge;
 mod check;
 mod config;
 mod deploy;
+mod doctor;
 mod following;
 mod import;
 mod log;
@@ -28,7 +29,7 @@ use crate::admin::client::ClientError;
 use crate::config::{Config, ConfigError, Flags, environment as config_environment};
 use crate::daemon::{CheckError, DaemonError, OnceError};
 use crate::deploy::helper::ListenError;
-use crate::renewal::UnknownNames;
+use crate::renewal::{RehearsalRefused, UnknownNames};
 use crate::store::StoreError;
 
 /// Answers ACME challenges on port 80 and redirects the rest, obtains and renews certificates, and swaps
@@ -74,12 +75,15 @@ enum Command {
     /// Shake hands where certificates are deployed to, or anywhere else, and tell whether the right one is shown
     /// with its whole chain
     Verify(verify::VerifyArguments),
+    /// Read the configurations of nginx, Apache, Squid, HAProxy and hitch, and tell what is wrong with their
+    /// certificates, hostnames and port 80; changes nothing
+    Doctor(doctor::DoctorArguments),
     /// Show certificates, what comes next and when, and what failed
     Status(status::StatusArguments),
     /// Have the running daemon read its configuration again; a wrong one changes nothing
     Reload,
-    /// Run commands and write files for a daemon that may not: on the socket of [helper], or one from systemd.
-    /// Without that table the daemon starts a helper by itself
+    /// Run commands and write files for a daemon that may not, asked on the configured socket or one from
+    /// systemd. Where none is configured, the daemon starts a helper by itself
     Helper,
     /// Try the ways of [notify] to tell a person
     Notify(notify::NotifyArguments),
@@ -148,7 +152,7 @@ impl From<OnceError> for Failure {
     fn from(e: OnceError) -> Self {
         match e {
             OnceError::Daemon(e) => e.into(),
-            OnceError::Names(e) => e.into(),
+            OnceError::Names(e) | OnceError::Rehearsal(RehearsalRefused::Names(e)) => e.into(),
             OnceError::Rehearsal(e) => Self::new(FAILED, e),
         }
     }
@@ -163,7 +167,22 @@ macro_rules! fails_with {
         })+
     };
 }
-fails_with!(FAILED, ClientError, AdminError, CheckError, ListenError, UnknownNames, std::io::Error);
+fails_with!(FAILED, AdminError, ListenError, std::io::Error);
+fails_with!(USAGE, UnknownNames);
+
+impl From<ClientError> for Failure {
+    fn from(e: ClientError) -> Self {
+        let code = if matches!(e, ClientError::Unknown(_)) { USAGE } else { FAILED };
+        Self::new(code, e)
+    }
+}
+
+impl From<CheckError> for Failure {
+    fn from(e: CheckError) -> Self {
+        let code = if matches!(e, CheckError::Unknown { .. }) { USAGE } else { FAILED };
+        Self::new(code, e)
+    }
+}
 
 /// Runs the program.
 pub fn main() -> ExitCode {
@@ -201,6 +220,7 @@ fn dispatch(arguments: &Arguments) -> Result<u8, Failure> {
         Command::Rehearse(rehearse) => rehearse::run(arguments, rehearse),
         Command::Check(check) => check::run(arguments, check),
         Command::Verify(verify) => verify::run(arguments, verify),
+        Command::Doctor(doctor) => doctor::run(arguments, doctor),
         Command::Status(status) => status::run(arguments, status),
         Command::Reload => reload::run(arguments),
         Command::Helper => run::helper_unit(arguments),

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::{StatusCode, Uri};
@@ -452,6 +452,21 @@ impl Default for CopyMode {
 }
 
 impl Copies {
+    /// Stands in a path for the certificate's name.
+    pub const NAME: &str = "{name}";
+    /// Stands in a path for the kind of the certificate's key.
+    pub const ALGORITHM: &str = "{algorithm}";
+
+    /// A path of `copy` for a certificate; `None` where it tells kinds of keys apart and this one is of no
+    /// known kind.
+    pub fn path_for(path: &Path, name: &str, algorithm: Option<Algorithm>) -> Option<PathBuf> {
+        let path = path.to_string_lossy().replace(Self::NAME, name);
+        if !path.contains(Self::ALGORITHM) {
+            return Some(path.into());
+        }
+        Some(path.replace(Self::ALGORITHM, algorithm?.name()).into())
+    }
+
     /// The store's name of each file to copy, and the path it is copied to, where `{name}` stands for the
     /// certificate's name and `{algorithm}` for what its key signs with: `ecdsa` or `rsa`. The paths of a
     /// server that takes a pair all have it, and of a pair each half is copied.

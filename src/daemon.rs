@@ -105,7 +105,10 @@ async fn control(
     let mut hang_up = signal(SignalKind::hangup())?;
 
     let store = Store::open(&config.state_dir)?;
-    let _lock = store.lock()?;
+    let lock = store.lock()?;
+    if let Some(sentence) = lock.unwritable() {
+        tracing::error!("{sentence}");
+    }
     let (notices, unread) = Notices::open(config.clone(), helper_arguments.clone())?;
     for sentence in unread {
         tracing::warn!("{sentence}");
@@ -183,7 +186,10 @@ async fn control(
             move |names| {
                 let (config, table) = (daemon.keeper.config(), table.clone());
                 Box::pin(async move {
-                    check::with_gate(&config, &names, &table, None).await.map_err(|e| e.to_string())
+                    check::with_gate(&config, &names, &table, None).await.map_err(|e| admin::Refusal {
+                        error: e.to_string(),
+                        unknown: matches!(e, CheckError::Unknown { .. }),
+                    })
                 })
             }
         }),

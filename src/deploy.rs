@@ -9,8 +9,8 @@
 //! What is done to a server, and in which order, is decided in [`transaction`]; [`verify`] shakes hands with a
 //! server as its clients do, and tells whether it shows what it was given.
 //!
-//! The helper finds out about the servers it knows ([`processes`]), decides ([`services`]), runs commands
-//! ([`command`]), writes copies ([`copy`]) and speaks to HAProxy ([`haproxy`]).
+//! The helper finds out about the servers it knows (`processes`), decides (`services`), runs commands
+//! (`command`), writes copies (`copy`) and speaks to HAProxy (`haproxy`).
 
 mod command;
 mod copy;

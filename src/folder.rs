@@ -275,6 +275,46 @@ impl Folder {
         open().map_err(|e| self.failed("open", name, e))
     }
 
+    /// A file that is there, for reading and locking; `None` where there is none.
+    pub(crate) fn open_to_read(&self, name: &str) -> Result<Option<File>, FolderError> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match rustix::fs::openat(&self.fd, name, flags, Mode::empty()) {
+            Ok(fd) => Ok(Some(File::from(fd))),
+            Err(rustix::io::Errno::NOENT) => Ok(None),
+            Err(e) => Err(self.failed("open", name, e.into())),
+        }
+    }
+
+    /// This folder, opened once more: a lock on it is another than one that was taken before.
+    pub(crate) fn again(&self) -> Result<File, FolderError> {
+        let opened = rustix::fs::openat(&self.fd, ".", FOLDER, Mode::empty());
+        opened.map(File::from).map_err(|e| self.failed("open", "", e.into()))
+    }
+
+    /// What is there under that name, unless it is a symbolic link or nothing.
+    pub(crate) fn other_than_link(&self, name: &str) -> Result<Option<&'static str>, FolderError> {
+        let stat = match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(rustix::io::Errno::NOENT) => return Ok(None),
+            Err(e) => return Err(self.failed("examine", name, e.into())),
+        };
+        Ok(match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Symlink => None,
+            FileType::Directory => Some("a directory"),
+            FileType::RegularFile => Some("a file"),
+            _ => Some("neither a file nor a directory"),
+        })
+    }
+
+    /// Whether [`Folder::replace_link`] could make its link: it is made, and removed again.
+    pub(crate) fn try_link(&self, name: &str) -> Result<(), FolderError> {
+        let draft = format!(".{name}.draft");
+        self.unlink(&draft)?;
+        rustix::fs::symlinkat("nowhere", &self.fd, &draft)
+            .map_err(|e| self.failed("create", &draft, e.into()))?;
+        self.unlink(&draft)
+    }
+
     /// The names in this folder, in no order.
     pub(crate) fn names(&self) -> Result<Vec<String>, FolderError> {
         let list = || -> io::Result<Vec<String>> {

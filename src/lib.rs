@@ -12,6 +12,8 @@
 //! 3. **A TLS connection**: [`net`] listens → handshake within a deadline → [`front::resolver`] by SNI
 //!    → HTTP/1.1 or HTTP/2 by ALPN → [`front::headers`] (pure) → `front::upstream` → back.
 //!
+//! Beside them stands [`doctor`], which reads other servers' configurations and changes nothing.
+//!
 //! # The import rule
 //! Imports point down this list; siblings do not import each other. `daemon` alone knows everybody.
 //! `tests/it/fences.rs` checks it.
@@ -21,6 +23,7 @@ pub mod daemon;
 
 pub mod admin;
 
+pub mod doctor;
 pub mod import;
 pub mod notify;
 pub mod renewal;
@@ -41,5 +44,6 @@ pub mod certificate;
 pub mod challenge;
 pub mod clock;
 pub mod folder;
+pub mod glob;
 pub mod hostname;
 pub mod words;

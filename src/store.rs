@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! state-dir/                       0700, or 0750 with a group that may read certificates
-//!   lock                           flock; holds the owner's pid
+//!   lock                           flock, as on the directory; holds the owner's pid
 //!   accounts/<issuer>/account.json 0600
 //!   outbox.json                    notices on their way, and what was told
 //!   embedded-ca/root.pem           roots of the embedded CA
@@ -39,7 +39,7 @@ use rustix::fs::FlockOperation;
 pub use chains::live_chains;
 pub use ledger::{BucketKey, BucketKind, BucketRow, LedgerFile, PendingRow, Span, WaitRow};
 pub use lineage::{
-    Attempts, Deployed, Failing, Half, LineageState, Postponed, RenewalInformation, SuggestedWindow,
+    Attempts, Deployed, Failing, Half, LineageState, NotLive, Postponed, RenewalInformation, SuggestedWindow,
 };
 use outbox::Outbox;
 pub use permanence::Permanence;
@@ -71,7 +71,19 @@ pub struct Store {
 /// The right to write, as long as it lives.
 #[derive(Debug)]
 pub struct StoreLock {
-    _file: fs::File,
+    _held: Vec<fs::File>,
+    unwritable: Option<StoreError>,
+}
+
+impl StoreLock {
+    /// Why nothing can be written, where that is so already: what is stored can be read and served, but
+    /// nothing can be kept, and so nothing is asked of a CA.
+    pub fn unwritable(&self) -> Option<String> {
+        let error = self.unwritable.as_ref()?;
+        Some(format!(
+            "{error}; what is stored is served, but NOTHING CAN BE RENEWED OR KEPT until that is mended"
+        ))
+    }
 }
 
 /// What can go wrong with the state directory.
@@ -120,6 +132,25 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
+    /// Something that is not ours has the place of the link to a certificate.
+    #[error(
+        "{} is {found}, where a link to the certificate's files belongs, so nothing that is obtained could be served: move it out of the way (wicketgate has no use for what is in it)", path.display()
+    )]
+    InTheWay {
+        /// The place.
+        path: PathBuf,
+        /// What is there.
+        found: &'static str,
+    },
+    /// A version is stored, but the link still leads to the one before.
+    #[error("what was obtained is stored as version {version}, but cannot be served yet: {why}")]
+    NotLive {
+        /// The version.
+        version: Version,
+        /// Why not.
+        #[source]
+        why: Box<StoreError>,
+    },
     /// A stored file is damaged.
     #[error("{} is damaged: {reason}; {remedy}", path.display())]
     Damaged {
@@ -147,6 +178,13 @@ fn remedy(source: &io::Error) -> &'static str {
         io::ErrorKind::PermissionDenied => "; the directory must belong to the user that wicketgate runs as",
         _ => "",
     }
+}
+
+/// Whether it is the disk, or its rights, that allow nothing to be written.
+fn cannot_be_written(error: &StoreError) -> bool {
+    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let StoreError::Io { source, .. } = error else { return false };
+    matches!(source.kind(), PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull)
 }
 
 /// A file that holds what no program writes is damaged; one that the system does not hand out is not.
@@ -203,26 +241,48 @@ impl Store {
         Ok(Self { root, path: path.to_owned(), is_new: false })
     }
 
-    /// Takes the lock, or says who holds it.
+    /// Takes the lock, or says who holds it. It can be taken where nothing can be written, too: then the
+    /// folder itself is what is locked, and nobody else can have it who could write later.
     ///
     /// # Errors
     /// [`StoreError::Locked`] while another process has it.
     pub fn lock(&self) -> Result<StoreLock, StoreError> {
-        let mut file = self.root.open_lock("lock")?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let text = io::read_to_string(&file).unwrap_or_default();
-                let pid = text.trim().parse::<u32>().map_or_else(|_| "unknown".to_owned(), |p| p.to_string());
-                return Err(StoreError::Locked { path: self.path.clone(), pid });
+        let (file, mut unwritable) = match self.root.open_lock("lock").map_err(StoreError::from) {
+            Ok(file) => (Some(file), None),
+            Err(e) if cannot_be_written(&e) => (self.root.open_to_read("lock")?, Some(e)),
+            Err(e) => return Err(e),
+        };
+        let mut held = Vec::new();
+        if let Some(mut file) = file {
+            self.flock(&file, "lock", Some(&file))?;
+            if unwritable.is_none() {
+                // It is for people: the lock holds without it.
+                let pid = format!("{}\n", std::process::id());
+                let written = file.set_len(0).and_then(|()| io::Write::write_all(&mut file, pid.as_bytes()));
+                unwritable = written.err().map(|e| self.root.failed("write", "lock", e).into());
             }
-            Err(e) => return Err(self.root.failed("lock", "lock", e.into()).into()),
+            held.push(file);
         }
-        let pid = format!("{}\n", std::process::id());
-        file.set_len(0)
-            .and_then(|()| io::Write::write_all(&mut file, pid.as_bytes()))
-            .map_err(|e| self.root.failed("write", "lock", e))?;
-        Ok(StoreLock { _file: file })
+        let folder = self.root.again()?;
+        match self.flock(&folder, "", held.first()) {
+            Ok(()) => held.push(folder),
+            // Some network file systems lock nothing but files that are open for writing.
+            Err(StoreError::Io { .. }) if !held.is_empty() => {}
+            Err(e) => return Err(e),
+        }
+        Ok(StoreLock { _held: held, unwritable })
+    }
+
+    fn flock(&self, file: &fs::File, name: &str, names_holder: Option<&fs::File>) -> Result<(), StoreError> {
+        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(()),
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let text = names_holder.map(io::read_to_string).and_then(Result::ok).unwrap_or_default();
+                let pid = text.trim().parse::<u32>().map_or_else(|_| "unknown".to_owned(), |p| p.to_string());
+                Err(StoreError::Locked { path: self.path.clone(), pid })
+            }
+            Err(e) => Err(self.root.failed("lock", name, e.into()).into()),
+        }
     }
 
     /// The state directory's path.
@@ -252,6 +312,17 @@ impl Store {
     pub fn save_account(&self, issuer: &str, json: &str) -> Result<(), StoreError> {
         let private = self.root.private();
         Ok(private.subfolder("accounts")?.subfolder(issuer)?.replace("account.json", json.as_bytes())?)
+    }
+
+    /// Whether there is an account at a CA: whoever has one has asked that CA for something.
+    ///
+    /// # Errors
+    /// The folder is there and cannot be read.
+    pub fn has_accounts(&self) -> Result<bool, StoreError> {
+        match self.root.existing("accounts")? {
+            Some(folder) => Ok(!folder.names()?.is_empty()),
+            None => Ok(false),
+        }
     }
 
     /// The roots of the embedded CA that were written before, as PEM.
@@ -304,11 +375,13 @@ impl Store {
     /// # Errors
     /// The file is damaged or cannot be read.
     pub fn outbox(&self) -> Result<Outbox, StoreError> {
-        let Some(text) = self.root.read("outbox.json", MAX_OUTBOX)? else { return Ok(Outbox::default()) };
+        let remedy = "an empty one takes its place: notices that were not delivered are lost, and what was told may be told again";
+        let text = self.root.read("outbox.json", MAX_OUTBOX).map_err(|e| damaged_if_unreadable(e, remedy))?;
+        let Some(text) = text else { return Ok(Outbox::default()) };
         serde_json::from_str(&text).map_err(|e| StoreError::Damaged {
             path: self.path.join("outbox.json"),
             reason: e.to_string(),
-            remedy: "an empty one takes its place: notices that were not delivered are lost, and what was told may be told again",
+            remedy,
         })
     }
 
@@ -376,32 +449,62 @@ impl Store {
     /// rename.
     ///
     /// # Errors
-    /// Something could not be written; the version that was live still is.
+    /// Something could not be written; the version that was live still is. [`StoreError::NotLive`] where
+    /// only the link could not be replaced: [`Store::make_live`] does what is left.
     pub fn save(&self, name: &str, bundle: &Bundle) -> Result<Version, StoreError> {
         let versions = self.lineage(name)?.subfolder("versions")?;
         let present = version_numbers(&versions)?;
         let version = present.last().copied().unwrap_or(0) + 1;
-        let (draft, folder_name) = (format!(".{version:04}.draft"), version_name(version));
-        versions.remove_tree(&draft)?;
+        let (draft, folder_name) = (draft_name(version), version_name(version));
+        sweep(&versions, &draft)?;
         let written = versions
             .subfolder(&draft)
             .map_err(StoreError::from)
             .and_then(|folder| bundle::write(&folder, bundle))
             .and_then(|()| Ok(versions.rename(&draft, &folder_name)?))
-            .and_then(|()| Ok(versions.sync()?))
-            .and_then(|()| self.make_live(name, version));
+            .and_then(|()| Ok(versions.sync()?));
         if let Err(e) = written {
             // Whatever cannot be tidied now is tidied before the next draft.
             let _ = versions.remove_tree(&draft);
             return Err(e);
         }
+        self.make_live(name, version).map_err(|why| StoreError::NotLive { version, why: Box::new(why) })?;
         let outdated = present.len().saturating_sub(KEPT_VERSIONS - 1);
         for old in &present[..outdated] {
-            if let Err(e) = versions.remove_tree(&version_name(*old)) {
+            // No version at all, before it is half of one.
+            let (old, draft) = (version_name(*old), draft_name(*old));
+            let removed = versions.rename(&old, &draft).and_then(|()| versions.remove_tree(&draft));
+            if let Err(e) = removed.map_err(StoreError::from) {
                 tracing::warn!(certificate = name, "an old version stays: {e}");
             }
         }
         Ok(version)
+    }
+
+    /// Finds out whether a new version could be stored and made live, before a CA is asked for one. What it
+    /// tries leaves nothing behind but folders.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn is_ready_for(&self, name: &str) -> Result<(), StoreError> {
+        let versions = self.lineage(name)?.subfolder("versions")?;
+        let draft = ".ready.draft";
+        versions.subfolder(draft)?;
+        versions.remove_tree(draft)?;
+        self.has_place_for(name)?;
+        Ok(self.root.subfolder("live")?.try_link(name)?)
+    }
+
+    /// Finds out whether the place of the link to a certificate is free for it; nothing is written.
+    ///
+    /// # Errors
+    /// [`StoreError::InTheWay`], or the folder cannot be read.
+    pub fn has_place_for(&self, name: &str) -> Result<(), StoreError> {
+        let Some(live) = self.root.existing("live")? else { return Ok(()) };
+        match live.other_than_link(name)? {
+            Some(found) => Err(StoreError::InTheWay { path: self.live_path(name), found }),
+            None => Ok(()),
+        }
     }
 
     /// Makes the newest version that holds together live, in the place of a damaged one.
@@ -454,6 +557,24 @@ fn create(path: &Path, us: u32) -> Result<(), StoreError> {
 
 fn version_name(version: Version) -> String {
     format!("{version:04}")
+}
+
+/// The name of a version that is not whole, or soon will not be.
+fn draft_name(version: Version) -> String {
+    format!(".{version:04}.draft")
+}
+
+/// Removes what was left half made or half removed: nobody else works here. What cannot be removed is left
+/// there, unless it is in the way.
+fn sweep(versions: &Folder, next: &str) -> Result<(), StoreError> {
+    for left in versions.names()?.iter().filter(|name| name.starts_with('.') && name.ends_with(".draft")) {
+        match versions.remove_tree(left).map_err(StoreError::from) {
+            Err(e) if left == next => return Err(e),
+            Err(e) => tracing::warn!("a draft stays: {e}"),
+            Ok(()) => {}
+        }
+    }
+    Ok(())
 }
 
 fn version_numbers(versions: &Folder) -> Result<Vec<Version>, StoreError> {
@@ -554,11 +675,14 @@ mod tests {
         let (_holder, path) = temporary();
         let store = Store::open(&path).unwrap();
         store.save("a.example", &certificate()).unwrap();
-        let draft = path.join("lineages/a.example/versions/.0002.draft");
-        fs::create_dir(&draft).unwrap();
-        fs::write(draft.join("cert.pem"), "half").unwrap();
+        let drafts = [".0001.draft", ".0002.draft", ".0007.draft"];
+        let drafts = drafts.map(|name| path.join("lineages/a.example/versions").join(name));
+        for draft in &drafts {
+            fs::create_dir(draft).unwrap();
+            fs::write(draft.join("cert.pem"), "half").unwrap();
+        }
         assert_eq!(store.save("a.example", &certificate()).unwrap(), 2);
-        assert!(!draft.exists());
+        assert!(drafts.iter().all(|draft| !draft.exists()));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use instant_acme::{Error, NewOrder, Order};
 use super::problem::{AcmeError, kind, quoted};
 use super::renewal_info::CertificateId;
 use super::session::{Session, nonce_safe};
-use super::transport::TransportError;
+use super::transport::{TransportError, noting_url};
 use crate::config::KeyType;
 use crate::hostname::Identifier;
 
@@ -111,8 +111,8 @@ impl Session {
             if let Some(replaced) = replaces {
                 wanted = wanted.replaces(replaced.as_acme());
             }
-            let error = match nonce_safe!(self.account.new_order(&wanted)) {
-                Ok(order) => return Ok((order, replaces.is_some())),
+            let error = match nonce_safe!(self.new_order(&wanted)) {
+                Ok((order, is_confirmed)) => return Ok((order, is_confirmed && replaces.is_some())),
                 Err(error) => error,
             };
             let reason = words_of(&error);
@@ -127,6 +127,22 @@ impl Session {
                 }
                 None => return Err(self.failed("order a certificate", &error)),
             }
+        }
+    }
+}
+
+impl Session {
+    /// Makes an order, and tells whether the CA's answer confirms what it replaces. A CA that takes an order
+    /// must repeat that in its answer (RFC 9773 section 5), and the library gives up an order where it does
+    /// not. But it was made, and counts: it is gone on with, as one that replaces nothing.
+    async fn new_order(&self, wanted: &NewOrder<'_>) -> Result<(Order, bool), Error> {
+        match noting_url(self.account.new_order(wanted)).await {
+            (Ok(order), _) => Ok((order, true)),
+            (Err(Error::Other(e)), Some(url)) if !e.is::<TransportError>() => {
+                tracing::debug!("the order is taken, but not as it was meant: {e}");
+                Ok((nonce_safe!(self.account.order(url.clone()))?, false))
+            }
+            (Err(e), _) => Err(e),
         }
     }
 }
@@ -166,8 +182,8 @@ impl Refusal {
                 replaces.filter(|_| *status >= 400 && !matches!(status, 429 | 503))
             }
             Some(_) => None,
-            // The library's own: the order does not say what it replaces.
-            None => replaces,
+            // The library's own: the order was taken.
+            None => None,
         }
     }
 }
@@ -178,7 +194,7 @@ fn words_of(error: &Error) -> String {
     match inner.downcast_ref::<TransportError>() {
         Some(TransportError::Problem { problem, .. }) => quoted(problem),
         Some(error) => error.to_string(),
-        None => "its answer does not confirm it (RFC 9773 section 5)".to_owned(),
+        None => error.to_string(),
     }
 }
 
@@ -245,7 +261,7 @@ mod tests {
             (other(TransportError::Timeout { host: "h".into() }), false),
             (other(TransportError::Connect { host: "h".into(), reason: "r".into() }), false),
             (other(TransportError::Redirect { url: url(), to: "x".into() }), false),
-            (Error::Other("replaces field mismatch".into()), true),
+            (Error::Other("replaces field mismatch".into()), false),
             (Error::Json(serde_json::from_str::<u8>("x").unwrap_err()), true),
             (Error::Str("no order URL found"), false),
         ] {
@@ -253,8 +269,6 @@ mod tests {
             assert_eq!(Refusal::of(&error, true, true), expected, "{error}");
             assert_eq!(Refusal::of(&error, true, false), None, "{error}");
         }
-        let words = words_of(&Error::Other("replaces field mismatch: Some(CertificateIdentifier)".into()));
-        assert!(words.contains("does not confirm it"), "{words}");
         assert_eq!(words_of(&problem("alreadyReplaced", 409)), "no (alreadyReplaced)");
     }
 }

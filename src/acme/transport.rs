@@ -5,6 +5,7 @@
 //! answer's Retry-After and the directory, which the library keeps to itself, and reads refusals with
 //! more patience than the library has.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
@@ -14,7 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT};
-use http::{Method, Request, Response, Uri};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
@@ -45,6 +46,22 @@ const TOTAL_TIMEOUT: Duration = Duration::from_secs(45);
 const BODY_LIMIT: usize = 1 << 20;
 /// URLs whose Retry-After is remembered at once.
 const REMEMBERED: usize = 1024;
+
+tokio::task_local! {
+    /// The URL of what a request has made at the CA, for who asks within this scope: the library keeps it to
+    /// itself where it is not content with the answer.
+    static CREATED: Cell<Option<String>>;
+}
+
+/// Awaits a request of the library's, and tells the URL of what it has made at the CA, whatever the library
+/// thinks of the answer.
+pub(super) async fn noting_url<T>(request: impl Future<Output = T>) -> (T, Option<String>) {
+    let noted = async {
+        let answer = request.await;
+        (answer, CREATED.with(Cell::take))
+    };
+    CREATED.scope(Cell::default(), noted).await
+}
 
 /// Why a request to the CA got no usable answer.
 #[derive(Debug, thiserror::Error)]
@@ -186,6 +203,12 @@ impl Transport {
         self.remember_wait(&url, wait_of(&parts));
         // The library adds any number of seconds to the present, which a large one would not survive.
         parts.headers.remove(RETRY_AFTER);
+        if parts.status == StatusCode::CREATED
+            && let Some(created) = parts.headers.get(LOCATION).and_then(|v| v.to_str().ok())
+        {
+            // Nobody may want to know.
+            let _ = CREATED.try_with(|url| url.set(Some(created.to_owned())));
+        }
         if is_get && let Some(directory) = Directory::parse(&body) {
             self.lock().directory = directory;
         }

@@ -31,12 +31,21 @@ pub enum ClientError {
     /// It said no, and why.
     #[error("{0}")]
     Refused(String),
+    /// It does not know what it was asked about.
+    #[error("{0}")]
+    Unknown(String),
     /// Its socket is there, but this user may not use it.
     #[error("{0} may only be used by root and by the daemon's own user: run the command as one of them")]
     NotAllowed(String),
     /// The conversation broke.
     #[error("the conversation with the running daemon broke off: {0}")]
     Broken(String),
+}
+
+impl From<Refusal> for ClientError {
+    fn from(refusal: Refusal) -> Self {
+        if refusal.unknown { Self::Unknown(refusal.error) } else { Self::Refused(refusal.error) }
+    }
 }
 
 /// A daemon that answers.
@@ -151,7 +160,7 @@ impl Client {
                 if let Ok(event) = serde_json::from_slice::<Event>(&line) {
                     told(&event);
                 } else if let Ok(refusal) = serde_json::from_slice::<Refusal>(&line) {
-                    return Err(ClientError::Refused(refusal.error));
+                    return Err(refusal.into());
                 } else {
                     return serde_json::from_slice(&line).map_err(|e| ClientError::Broken(e.to_string()));
                 }
@@ -203,5 +212,5 @@ async fn whole<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T, C
         return serde_json::from_slice(&body).map_err(|e| broken(&e));
     }
     let refusal: Refusal = serde_json::from_slice(&body).map_err(|e| broken(&e))?;
-    Err(ClientError::Refused(refusal.error))
+    Err(refusal.into())
 }

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::challenge::{ChallengeGuard, ChallengeTable, Pending, Purpose, Token};
 use crate::net::drain::Stop;
-use crate::renewal::{Event, Keeper, Outcome};
+use crate::renewal::{Event, Keeper, Outcome, RehearsalRefused, UnknownNames};
 
 /// For a request's body to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
@@ -41,7 +41,7 @@ const FOREIGN_LIMIT: usize = 1000;
 type ReloadFuture = Pin<Box<dyn Future<Output = Result<Vec<String>, String>>>>;
 
 /// What a check comes to, or why none was made.
-type CheckFuture = Pin<Box<dyn Future<Output = Result<CheckReport, String>>>>;
+type CheckFuture = Pin<Box<dyn Future<Output = Result<CheckReport, Refusal>>>>;
 
 /// What the socket can set in motion.
 pub struct Actions {
@@ -161,14 +161,14 @@ impl Desk {
     fn renew(self: &Rc<Self>, request: RenewRequest) -> Response<Lines> {
         let desk = self.clone();
         self.followed(request.digest.clone(), async move |told| {
-            desk.actions.keeper.attend(&request.names, request.asked(), told).await.map_err(|e| e.to_string())
+            desk.actions.keeper.attend(&request.names, request.asked(), told).await.map_err(|e| unknown(&e))
         })
     }
 
     fn deploy(self: &Rc<Self>, request: DeployRequest) -> Response<Lines> {
         let desk = self.clone();
         self.followed(request.digest.clone(), async move |told| {
-            desk.actions.keeper.deploy_again(&request.names, told).await.map_err(|e| e.to_string())
+            desk.actions.keeper.deploy_again(&request.names, told).await.map_err(|e| unknown(&e))
         })
     }
 
@@ -176,7 +176,10 @@ impl Desk {
         let desk = self.clone();
         self.followed(request.digest.clone(), async move |told| {
             let keeper = &desk.actions.keeper;
-            keeper.rehearse(&request.names, request.staging, told).await.map_err(|e| e.to_string())
+            keeper.rehearse(&request.names, request.staging, told).await.map_err(|e| match e {
+                RehearsalRefused::Names(e) => unknown(&e),
+                e => Refusal { error: e.to_string(), unknown: false },
+            })
         })
     }
 
@@ -184,7 +187,7 @@ impl Desk {
     fn followed(
         self: &Rc<Self>,
         digest: Option<String>,
-        work: impl AsyncFnOnce(Rc<dyn Fn(&Event)>) -> Result<Vec<Outcome>, String> + 'static,
+        work: impl AsyncFnOnce(Rc<dyn Fn(&Event)>) -> Result<Vec<Outcome>, Refusal> + 'static,
     ) -> Response<Lines> {
         if let Some(error) = self.disagreement(digest.as_deref()) {
             return refusal(StatusCode::CONFLICT, error);
@@ -206,10 +209,10 @@ impl Desk {
                 })
             };
             tokio::select! {
-                () = desk.stop.requested() => line(&Refusal { error: "the daemon was told to stop".to_owned() }),
+                () = desk.stop.requested() => line(&Refusal { error: "the daemon was told to stop".to_owned(), unknown: false }),
                 ended = work(told) => match ended {
                     Ok(outcomes) => line(&Conclusion::of(&outcomes)),
-                    Err(error) => line(&Refusal { error }),
+                    Err(refusal) => line(&refusal),
                 },
             }
         });
@@ -239,7 +242,7 @@ impl Desk {
             }
             looked = (self.actions.check)(request.names) => match looked {
                 Ok(report) => json(StatusCode::OK, &report),
-                Err(error) => refusal(StatusCode::UNPROCESSABLE_ENTITY, error),
+                Err(refusal) => json(StatusCode::UNPROCESSABLE_ENTITY, &refusal),
             },
         }
     }
@@ -277,6 +280,10 @@ impl Desk {
         foreign.insert(name, self.actions.table.put(token, pending));
         empty(StatusCode::NO_CONTENT)
     }
+}
+
+fn unknown(names: &UnknownNames) -> Refusal {
+    Refusal { error: names.to_string(), unknown: true }
 }
 
 mod erased {
@@ -326,7 +333,7 @@ fn json(status: StatusCode, value: &impl Serialize) -> Response<Lines> {
 }
 
 fn refusal(status: StatusCode, error: String) -> Response<Lines> {
-    json(status, &Refusal { error })
+    json(status, &Refusal { error, unknown: false })
 }
 
 fn empty(status: StatusCode) -> Response<Lines> {

@@ -92,6 +92,7 @@ fn describe(report: &StatusReport, now: SystemTime) -> String {
         row("issuer", format!("{}{untrusted}", c.issuer));
         match (c.version, c.not_after) {
             (Some(version), Some(not_after)) => {
+                let begins = c.not_before.filter(|begin| SystemTime::from(*begin) > now);
                 let fraction = match c.fraction_left {
                     Some(fraction) if fraction > 0.0 => {
                         format!(", {:.0} % of its lifetime", (fraction * 100.0).floor())
@@ -99,7 +100,18 @@ fn describe(report: &StatusReport, now: SystemTime) -> String {
                     _ => String::new(),
                 };
                 let left = distance(not_after, now, "left", "ago");
-                row("valid", format!("until {} ({left}{fraction})", time(not_after)));
+                row(
+                    "valid",
+                    match begins {
+                        None => format!("until {} ({left}{fraction})", time(not_after)),
+                        Some(begin) => format!(
+                            "NOT BEFORE {}, which is {} (is this machine's clock right?); until {}",
+                            time(begin),
+                            distance(begin, now, "from now", "ago"),
+                            time(not_after)
+                        ),
+                    },
+                );
                 row("serial", c.serial.clone().unwrap_or_default());
                 for second in &c.also {
                     let end = time(second.not_after);
@@ -120,7 +132,9 @@ fn describe(report: &StatusReport, now: SystemTime) -> String {
             row("explained", url.clone());
         }
         if !c.failures_left.is_empty() {
-            row("limits", c.failures_left.clone());
+            let of_another = !c.failures_left_at.is_empty() && c.failures_left_at != c.issuer;
+            let at = if of_another { format!("at {}: ", c.failures_left_at) } else { String::new() };
+            row("limits", format!("{at}{}", c.failures_left));
         }
         if let Some(found) = &c.put_off {
             row("PUT OFF", found.clone());
@@ -165,5 +179,51 @@ fn distance(moment: Timestamp, now: SystemTime, ahead: &str, behind: &str) -> St
     match moment.duration_since(now) {
         Ok(left) => format!("{} {ahead}", rough(left)),
         Err(e) => format!("{} {behind}", rough(e.duration())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn described(changes: serde_json::Value) -> String {
+        let mut certificate = json!({
+            "name": "a", "identifiers": ["a.example"], "issuer": "letsencrypt", "untrusted": false,
+            "path": "/s/live/a", "version": 1, "serial": "01", "signed-by": "R1",
+            "not-before": "2026-11-01T00:00:00Z", "not-after": "2027-01-30T00:00:00Z",
+            "next": "2027-01-01T00:00:00Z", "reason": "ARI window", "days-left": 60.0, "fraction-left": 0.7,
+            "explanation-url": null, "failures-left": "3 left this hour", "failures-left-at": "letsencrypt",
+            "put-off": null, "failing": [], "failures": 0, "last-error": null, "deploys": [],
+        });
+        for (key, value) in changes.as_object().unwrap() {
+            certificate[key] = value.clone();
+        }
+        let certificates = vec![serde_json::from_value(certificate).unwrap()];
+        let report = StatusReport { pid: None, version: None, since: None, digest: None, certificates };
+        let now: Timestamp = "2026-11-27T00:00:00Z".parse().unwrap();
+        describe(&report, now.into())
+    }
+
+    #[test]
+    fn limits_are_those_of_the_ca_that_is_asked_next() {
+        assert!(described(json!({})).contains("  limits    3 left this hour\n"));
+        let fallback = described(json!({ "issuer": "zerossl" }));
+        assert!(fallback.contains("  limits    at letsencrypt: 3 left this hour\n"), "{fallback}");
+    }
+
+    #[test]
+    fn a_certificate_that_has_not_begun_is_no_whole_one() {
+        let begun = described(json!({}));
+        assert!(
+            begun.contains("  valid     until 2027-01-30 00:00:00 UTC (64 days left, 70 % of"),
+            "{begun}"
+        );
+        let early = described(json!({ "not-before": "2026-12-01T00:00:00Z", "fraction-left": 1.0 }));
+        assert!(
+            early.contains("  valid     NOT BEFORE 2026-12-01 00:00:00 UTC, which is 4 days from now"),
+            "{early}"
+        );
+        assert!(!early.contains('%'), "{early}");
     }
 }

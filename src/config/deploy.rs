@@ -18,10 +18,10 @@ const SERVICES: [(&str, Service); 5] = [
 ];
 
 /// Stands in a path of `copy` for the certificate's name.
-const NAME: &str = "{name}";
+const NAME: &str = Copies::NAME;
 
 /// Stands there for what its key signs with: `ecdsa` or `rsa`.
-const ALGORITHM: &str = "{algorithm}";
+const ALGORITHM: &str = Copies::ALGORITHM;
 
 /// The known server of that name.
 pub(super) fn service(name: &str) -> Option<Service> {

@@ -144,7 +144,30 @@ fn notice_of(event: &Event, identifiers: &[Identifier], at: Timestamp, host: &st
             };
             compose(kind, account, at, host)
         }
-        What::Failed { error, retry_at, still_served } => {
+        What::Failed { error, retry_at, still_missing, .. } if !still_missing.is_empty() => {
+            let names = list(still_missing);
+            let account = Account {
+                identifiers: still_missing,
+                cause: &format!("{ORDER} {names}"),
+                summary: &format!("{names} still cannot be taken back into the certificate {name}"),
+                seen: error,
+                meaning: &format!(
+                    "the certificate is served for its other names; {names} cannot be served with TLS"
+                ),
+                remedy: &format!(
+                    "mend what was seen, or remove {names} from `hostnames`; `wicketgate renew {name} --force` tries at once"
+                ),
+                next: &format!("it is tried again at {}", moment(*retry_at)),
+                details: details([
+                    ("error", json!(printable(error, MAX_ERROR))),
+                    ("retry-at", json!(retry_at)),
+                    ("still-missing", json!(still_missing)),
+                ]),
+                ..base
+            };
+            compose(Kind::AttemptFailed, account, at, host)
+        }
+        What::Failed { error, retry_at, still_served, .. } => {
             let account = Account {
                 cause: ORDER,
                 summary: &format!("no certificate could be obtained for {name}"),
@@ -304,7 +327,23 @@ mod tests {
 
     fn failed(error: &str, still_served: bool) -> Notice {
         let retry_at = at("2026-11-25T12:00:00Z");
-        told(What::Failed { error: error.to_owned(), retry_at, still_served }).unwrap()
+        let error = error.to_owned();
+        told(What::Failed { error, retry_at, still_served, still_missing: Vec::new() }).unwrap()
+    }
+
+    /// Nothing is wrong with the names that the certificate has.
+    #[test]
+    fn a_name_that_cannot_be_taken_back_is_the_one_that_is_told_of() {
+        let still_missing = vec!["dead.example".parse().unwrap()];
+        let retry_at = at("2026-11-25T12:00:00Z");
+        let notice =
+            told(What::Failed { error: "e".to_owned(), retry_at, still_served: true, still_missing })
+                .unwrap();
+        assert_eq!(notice.summary, "dead.example still cannot be taken back into the certificate a");
+        assert!(notice.text.contains("served for its other names"), "{}", notice.text);
+        assert_eq!(notice.identifiers[0].to_string(), "dead.example");
+        // One that is about the whole is told besides.
+        assert_ne!(notice.cause, failed("e", true).cause);
     }
 
     #[test]

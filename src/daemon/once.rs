@@ -114,6 +114,9 @@ impl Once {
         let config = Arc::new(config);
         let store = Store::open(&config.state_dir).map_err(DaemonError::Store)?;
         let lock = store.lock().map_err(DaemonError::Store)?;
+        if let Some(sentence) = lock.unwritable() {
+            tracing::error!("{sentence}");
+        }
         let table = ChallengeTable::new();
         let gate = GateState::new(table.clone(), Policy::from(&config.gate));
         let served = Served { resolver: None, identifiers: gate.served.clone() };

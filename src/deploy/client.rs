@@ -155,7 +155,8 @@ impl Helper {
         self.serve(config, service, 1, |service| Action::Start { service }).await
     }
 
-    /// Writes the files of a stored version to where `copy` wants them.
+    /// Writes the files of a stored version to where `copy` wants them; with `is_first`, what is there is
+    /// kept.
     ///
     /// # Errors
     /// [`DeployError`]: the sentence is meant for the administrator.
@@ -165,11 +166,26 @@ impl Helper {
         service: &str,
         certificate: &str,
         version: u32,
+        is_first: bool,
     ) -> Result<(), DeployError> {
         let certificate = certificate.to_owned();
-        self.serve(config, service, 1, |service| Action::Copy { service, certificate, version })
-            .await
-            .map(drop)
+        let action = |service| Action::Copy { service, certificate, version, is_first };
+        self.serve(config, service, 1, action).await.map(drop)
+    }
+
+    /// Puts back what was there before the first copy; `false` where nothing was.
+    ///
+    /// # Errors
+    /// [`DeployError`]: the sentence is meant for the administrator.
+    pub async fn put_back(
+        &self,
+        config: &Config,
+        service: &str,
+        certificate: &str,
+        version: u32,
+    ) -> Result<bool, DeployError> {
+        let certificate = certificate.to_owned();
+        self.serve(config, service, 1, |service| Action::PutBack { service, certificate, version }).await
     }
 
     /// Has something done for a service that may take `times` the time of a command; `false`: there was

@@ -91,7 +91,7 @@ fn program(word: &str) -> Result<PathBuf, String> {
         })?
     };
     if !path.exists() {
-        return Err(format!("there is no {}: is it installed", path.display()));
+        return Err(format!("there is nothing at that path: is {} installed", path.display()));
     }
     trust::settled(&path, rustix::process::geteuid().as_raw())?;
     // Not where its links lead: some programs go by the name they are called.
@@ -245,7 +245,7 @@ mod tests {
         let told = sh("echo out; echo went wrong >&2; exit 3", LONG).await.unwrap_err();
         assert!(told.ends_with("failed (exit status: 3), saying: went wrong"), "{told}");
         let told = run(&["/no/such".to_owned()], &Surroundings::Notice(""), LONG).await.unwrap_err();
-        assert_eq!(told, "`/no/such` is not run: there is no /no/such: is it installed");
+        assert_eq!(told, "`/no/such` is not run: there is nothing at that path: is /no/such installed");
         let told = run(&["no-such".to_owned()], &Surroundings::Notice(""), LONG).await.unwrap_err();
         assert!(told.contains("there is no program `no-such` in /usr/local/sbin:"), "{told}");
     }

@@ -3,7 +3,8 @@
 //!
 //! The way to a file is gone component by component, without following links; each folder on it must be
 //! one that only root or the writer can change, so that what was looked at stays what it was. All files
-//! are written as drafts before the first of them takes its place: a full disk leaves the old ones.
+//! are written as drafts before the first of them takes its place: a full disk leaves the old ones. What was
+//! there before the first deploy stays beside it, under another name, and can be put back.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -16,15 +17,12 @@ use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use super::trust::{open_to, user};
-use crate::certificate::Certificate;
+use crate::certificate::{Algorithm, Bundle, Certificate};
 use crate::config::{Copies, CopyMode};
 use crate::folder::Folder;
 
 /// Largest file read back, bytes.
 const LIMIT: u64 = 1 << 20;
-
-/// Stands in a path for the certificate's name.
-const NAME: &str = "{name}";
 
 /// Who writes, and whose what is written shall be.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +39,7 @@ struct Rights {
 ///
 /// # Errors
 /// A sentence: it is not there, cannot be read, or does not hold together.
-pub(super) fn stored(state: &Path, name: &str, version: u32) -> Result<Certificate, String> {
+pub(super) fn stored(state: &Path, name: &str, version: u32) -> Result<Bundle, String> {
     let shown = format!("version {version} of {name}");
     let unusable = |reason: String| format!("{shown} is not passed on: {reason}");
     let read = || -> Result<_, crate::folder::FolderError> {
@@ -50,30 +48,56 @@ pub(super) fn stored(state: &Path, name: &str, version: u32) -> Result<Certifica
             let Some(inner) = folder.existing(part)? else { return Ok(None) };
             folder = inner;
         }
-        let (chain, key) = (folder.read_own("fullchain.pem", LIMIT)?, folder.read_own("privkey.pem", LIMIT)?);
-        Ok(chain.zip(key.map(Zeroizing::new)))
+        let first = read_pair(&folder)?;
+        let mut halves = Vec::new();
+        for algorithm in Algorithm::ALL {
+            if let Some(inner) = folder.existing(algorithm.name())? {
+                halves.push((algorithm, read_pair(&inner)?));
+            }
+        }
+        Ok(first.map(|first| (first, halves)))
     };
-    match read() {
-        Ok(Some((chain, key))) => Certificate::stored(&chain, &key).map_err(|e| unusable(e.to_string())),
-        Ok(None) => Err(unusable("it is not in the state directory, or not whole".to_owned())),
-        Err(e) => Err(unusable(e.to_string())),
-    }
+    let (first, halves) = match read() {
+        Ok(Some(files)) => files,
+        Ok(None) => return Err(unusable("it is not in the state directory, or not whole".to_owned())),
+        Err(e) => return Err(unusable(e.to_string())),
+    };
+    let proven = |(chain, key): &(String, Zeroizing<String>)| {
+        Certificate::stored(chain, key).map_err(|e| unusable(e.to_string()))
+    };
+    let first = proven(&first)?;
+    let second = halves.iter().find(|(algorithm, _)| first.algorithm() != Some(*algorithm));
+    let second = match second {
+        Some((_, Some(files))) => Some(proven(files)?),
+        Some((algorithm, None)) => return Err(unusable(format!("its {algorithm} half is not whole"))),
+        None => None,
+    };
+    Bundle::new(first, second).map_err(|e| unusable(e.to_string()))
 }
 
-/// Writes the files of a certificate to where `copies` wants them; those that are there already are left.
+/// Chain and key in a folder.
+fn read_pair(folder: &Folder) -> Result<Option<(String, Zeroizing<String>)>, crate::folder::FolderError> {
+    let (chain, key) = (folder.read_own("fullchain.pem", LIMIT)?, folder.read_own("privkey.pem", LIMIT)?);
+    Ok(chain.zip(key.map(Zeroizing::new)))
+}
+
+/// Writes the files of a lineage to where `copies` wants them; those that are there already are left. With
+/// `is_first`, what was there before stays, under another name.
 ///
 /// # Errors
 /// A sentence: what stands in the way, where, and what to do. Nothing was replaced then, unless it says so.
-pub(super) fn copy(copies: &Copies, name: &str, certificate: &Certificate) -> Result<(), String> {
+pub(super) fn copy(copies: &Copies, name: &str, bundle: &Bundle, is_first: bool) -> Result<(), String> {
     let rights = Rights::wanted(copies.owner.as_deref(), copies.mode)?;
     let mut drafts = Vec::new();
-    for (file, path) in copies.files() {
-        let path = resolved(path, name);
+    for (file, path, certificate) in wanted(copies, name, bundle)? {
         let place = Place::open(&path, rights)?;
         let content = content(certificate, file);
         if !place.holds(content.as_bytes(), rights) {
             drafts.push(Draft::write(place, content.as_bytes(), rights)?);
         }
+    }
+    if is_first {
+        drafts.iter().try_for_each(|draft| draft.place.keep())?;
     }
     // The first of them carries most of the work of the others.
     for draft in &drafts {
@@ -91,9 +115,45 @@ pub(super) fn copy(copies: &Copies, name: &str, certificate: &Certificate) -> Re
     Ok(())
 }
 
+/// Puts back what was there before the first deploy; `false` where nothing was.
+///
+/// # Errors
+/// A sentence: what stands in the way.
+pub(super) fn put_back(copies: &Copies, name: &str, bundle: &Bundle) -> Result<bool, String> {
+    let rights = Rights::wanted(copies.owner.as_deref(), copies.mode)?;
+    let mut any = false;
+    for (_, path, _) in wanted(copies, name, bundle)? {
+        any |= Place::open(&path, rights)?.put_back()?;
+    }
+    Ok(any)
+}
+
+/// What of a lineage goes where: the store's name of each file, its path, and whose it is. A path without
+/// `{algorithm}` takes what is of the first certificate.
+fn wanted<'a>(
+    copies: &'a Copies,
+    name: &str,
+    bundle: &'a Bundle,
+) -> Result<Vec<(&'static str, PathBuf, &'a Certificate)>, String> {
+    let mut all = Vec::new();
+    for (file, path) in copies.files() {
+        let is_for_each = path.to_string_lossy().contains(Copies::ALGORITHM);
+        for certificate in bundle.certificates().take(if is_for_each { usize::MAX } else { 1 }) {
+            all.push((file, resolved(path, name, certificate)?, certificate));
+        }
+    }
+    Ok(all)
+}
+
 /// Where `copy` wants a file of that certificate.
-pub(super) fn resolved(path: &Path, name: &str) -> PathBuf {
-    PathBuf::from(path.to_string_lossy().replace(NAME, name))
+pub(super) fn resolved(path: &Path, name: &str, certificate: &Certificate) -> Result<PathBuf, String> {
+    Copies::path_for(path, name, certificate.algorithm()).ok_or_else(|| {
+        format!(
+            "{} is not written: the key of {name} is neither ECDSA nor RSA: write the path without `{}`",
+            path.display(),
+            Copies::ALGORITHM
+        )
+    })
 }
 
 /// What a file of the store's holds.
@@ -191,6 +251,30 @@ impl Place {
         });
         let mut there = Zeroizing::new(Vec::new());
         as_wanted && File::from(fd).take(LIMIT).read_to_end(&mut there).is_ok() && there.as_slice() == content
+    }
+
+    /// Where what was there before is kept: servers that read whole folders pass over such names.
+    fn kept(&self) -> String {
+        format!(".{}.before-wicketgate", self.name)
+    }
+
+    /// Gives what is there a second name; one that is kept already stays.
+    fn keep(&self) -> Result<(), String> {
+        match rustix::fs::linkat(&self.folder, &self.name, &self.folder, self.kept(), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT | Errno::EXIST) => Ok(()),
+            Err(e) => Err(self.refuse(&format!("what is there cannot be kept beside it: {e}"))),
+        }
+    }
+
+    /// Puts back what is kept; `false` where nothing is.
+    fn put_back(&self) -> Result<bool, String> {
+        match rustix::fs::renameat(&self.folder, self.kept(), &self.folder, &self.name) {
+            Ok(()) => rustix::fs::fsync(&self.folder)
+                .map(|()| true)
+                .map_err(|e| self.refuse(&format!("its folder cannot be synced: {e}"))),
+            Err(Errno::NOENT) => Ok(false),
+            Err(e) => Err(self.refuse(&format!("what was there before cannot be put back: {e}"))),
+        }
     }
 
     fn refuse(&self, reason: &str) -> String {
@@ -404,6 +488,64 @@ mod tests {
         let told = parse_owner("no-such-user-here").unwrap_err();
         assert!(told.contains("there is no user `no-such-user-here`"), "{told}");
         assert!(parse_owner("root:no-such-group-here").unwrap_err().contains("no group"));
+    }
+
+    fn made(key: &rcgen::KeyPair) -> Certificate {
+        let leaf = rcgen::CertificateParams::new(["a.example".to_owned()]).unwrap().self_signed(key).unwrap();
+        Certificate::stored(&leaf.pem(), &key.serialize_pem()).unwrap()
+    }
+
+    #[test]
+    fn a_pair_goes_to_two_places_where_the_path_tells_them_apart() {
+        let rsa =
+            rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
+        let (first, second) = (made(&rcgen::KeyPair::generate().unwrap()), made(&rsa));
+        let copies = Copies {
+            key: Some("/tls/{name}.key".into()),
+            combined: Some("/tls/{name}.pem.{algorithm}".into()),
+            ..Copies::default()
+        };
+        let shown = |bundle: &Bundle| {
+            let wanted = wanted(&copies, "a", bundle).unwrap();
+            let one = |(file, path, c): &(&str, PathBuf, &Certificate)| {
+                format!("{file} {} {}", path.display(), c.algorithm().unwrap().name())
+            };
+            wanted.iter().map(one).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            shown(&Bundle::pair(first.clone(), second).unwrap()),
+            [
+                "privkey.pem /tls/a.key ecdsa",
+                "combined.pem /tls/a.pem.ecdsa ecdsa",
+                "combined.pem /tls/a.pem.rsa rsa",
+            ]
+        );
+        assert_eq!(
+            shown(&first.into()),
+            ["privkey.pem /tls/a.key ecdsa", "combined.pem /tls/a.pem.ecdsa ecdsa"]
+        );
+    }
+
+    #[test]
+    fn half_of_a_pair_is_not_passed_on() {
+        let holder = tempfile::tempdir().unwrap();
+        let folder = holder.path().join("lineages/a/versions/0001");
+        let rsa =
+            rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
+        let (first, second) = (made(&rcgen::KeyPair::generate().unwrap()), made(&rsa));
+        for (within, certificate) in [("", &first), ("ecdsa", &first), ("rsa", &second)] {
+            std::fs::create_dir_all(folder.join(within)).unwrap();
+            std::fs::write(folder.join(within).join("fullchain.pem"), certificate.fullchain_pem()).unwrap();
+            std::fs::write(folder.join(within).join("privkey.pem"), certificate.key_pem()).unwrap();
+        }
+        let bundle = stored(holder.path(), "a", 1).unwrap();
+        assert_eq!(bundle.serials(), [first.serial(), second.serial()]);
+        std::fs::remove_file(folder.join("rsa/privkey.pem")).unwrap();
+        let told = stored(holder.path(), "a", 1).map(drop).unwrap_err();
+        assert!(told.contains("its RSA half is not whole"), "{told}");
+        std::fs::write(folder.join("rsa/privkey.pem"), first.key_pem()).unwrap();
+        let told = stored(holder.path(), "a", 1).map(drop).unwrap_err();
+        assert!(told.contains("does not belong"), "{told}");
     }
 
     #[test]

@@ -53,8 +53,12 @@ impl RuntimeApi<'_> {
         // All of them are found before the first is replaced.
         let mut found = Vec::new();
         for replacement in replacements {
-            let file = known.iter().find(|known| is_one_of(known, &replacement.files));
-            found.push((file.ok_or_else(|| unknown(&replacement.files, &known))?, &replacement.pem));
+            let before = found.len();
+            let files = known.iter().filter(|known| is_one_of(known, &replacement.files));
+            found.extend(files.map(|file| (file, &replacement.pem)));
+            if found.len() == before {
+                return Err(unknown(&replacement.files, &known));
+            }
         }
         for (file, pem) in found {
             if let Err(reason) = self.replace_one(file, pem).await {
@@ -67,7 +71,10 @@ impl RuntimeApi<'_> {
     }
 
     async fn replace_one(&self, file: &str, pem: &str) -> Result<(), String> {
-        let mut payload = Zeroizing::new(format!("set ssl cert {} <<\n", quoted(file)));
+        let head = format!("set ssl cert {} <<\n", quoted(file));
+        // Of its final size: moved, it would leave the key behind.
+        let mut payload = Zeroizing::new(String::with_capacity(head.len() + pem.len() + 2));
+        payload.push_str(&head);
         // An empty line would end it.
         for line in pem.lines().filter(|line| !line.trim().is_empty()) {
             payload.push_str(line);
@@ -92,9 +99,11 @@ impl RuntimeApi<'_> {
                 let reason = format!("{} listens there, who is given no private keys", trust::user(peer));
                 return Err(std::io::Error::other(reason));
             }
-            stream.write_all(command.as_bytes()).await?;
             let mut answer = Vec::new();
-            stream.take(LIMIT).read_to_end(&mut answer).await?;
+            // One that closes while it is told has not enough room, and has perhaps said something before.
+            if stream.write_all(command.as_bytes()).await.is_ok() {
+                let _ = stream.take(LIMIT).read_to_end(&mut answer).await;
+            }
             Ok(answer)
         };
         match tokio::time::timeout(self.limit, conversation).await {

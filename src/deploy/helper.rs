@@ -282,12 +282,20 @@ impl Hands {
                 let (name, target) = find(config, *service)?;
                 self.start(name, target).await
             }
-            Action::Copy { service, certificate, version } => {
+            Action::Copy { service, certificate, version, is_first } => {
                 let (name, target) = find(config, *service)?;
                 known(config, name, std::slice::from_ref(certificate))?;
                 let Some(copies) = &target.copies else { return Ok(Answer::Nothing) };
                 let stored = copy::stored(&config.state_dir, certificate, *version)?;
-                copy::copy(copies, certificate, &stored).map(|()| Answer::Done)
+                copy::copy(copies, certificate, &stored, *is_first).map(|()| Answer::Done)
+            }
+            Action::PutBack { service, certificate, version } => {
+                let (name, target) = find(config, *service)?;
+                known(config, name, std::slice::from_ref(certificate))?;
+                let Some(copies) = &target.copies else { return Ok(Answer::Nothing) };
+                let stored = copy::stored(&config.state_dir, certificate, *version)?;
+                let was_kept = copy::put_back(copies, certificate, &stored)?;
+                Ok(if was_kept { Answer::Done } else { Answer::Nothing })
             }
             Action::Notify { document } => {
                 let command =
@@ -425,11 +433,21 @@ async fn replace(
         let name = &certificate.name;
         let stored = copy::stored(&config.state_dir, name, live_version(&config.state_dir, name)?)?;
         let copied = target.copies.as_ref().and_then(|copies| copies.combined.as_ref());
-        let files = copied.map(|path| copy::resolved(path, name)).into_iter();
-        replacements.push(Replacement {
-            files: files.chain([config.state_dir.join("live").join(name).join("combined.pem")]).collect(),
-            pem: copy::combined(&stored),
-        });
+        let live = config.state_dir.join("live").join(name);
+        for certificate in stored.certificates() {
+            let mut files = Vec::new();
+            if let Some(path) = copied {
+                files.push(copy::resolved(path, name, certificate)?);
+            }
+            if let Some(algorithm) = certificate.algorithm().filter(|_| stored.second().is_some()) {
+                files.push(live.join(format!("combined.pem.{}", algorithm.name())));
+                files.push(live.join(algorithm.name()).join("combined.pem"));
+            }
+            if std::ptr::eq(certificate, stored.first()) {
+                files.push(live.join("combined.pem"));
+            }
+            replacements.push(Replacement { files, pem: copy::combined(certificate) });
+        }
     }
     let api =
         RuntimeApi { socket, trusted: trusted_listeners(target), limit: ASKING.max(target.timeout / 4) };

@@ -122,6 +122,10 @@ impl Machine {
             return None;
         }
         let is_server = |name: &str| services::programs(service).contains(&name);
+        // One in a container is not this machine's.
+        if fs::read_link(self.path(pid, "ns/pid")).is_ok() && !self.shares(pid, "ns/pid") {
+            return None;
+        }
         let found = |instance| Some(Found { pid, parent, instance });
         match self.instance(pid) {
             Ok(instance) => {
@@ -137,23 +141,22 @@ impl Machine {
         }
     }
 
-    /// Whether a process is one to deal with: it sees the same processes and files as this one, so that it
-    /// is not in a container, and it is root's or our own user's, whose arguments are believed.
+    /// Whether a process is one to deal with: it sees the same files as this one, and it is root's or our own
+    /// user's, whose arguments are believed.
     fn ours(&self, pid: u32) -> Result<(), String> {
-        for space in ["ns/pid", "ns/mnt"] {
-            let (theirs, own) = (
-                fs::read_link(self.path(pid, space)),
-                fs::read_link(self.processes.join("self").join(space)),
-            );
-            if theirs.ok() != own.ok() {
-                return Err(format!("pid {pid} runs in a container, or with a view of its own on the files"));
-            }
+        if !self.shares(pid, "ns/mnt") {
+            return Err(format!("pid {pid} has a view of its own on the files"));
         }
         if self.is_trusted(pid) {
             Ok(())
         } else {
             Err(format!("pid {pid} belongs to {}", trust::user(self.owner(pid))))
         }
+    }
+
+    fn shares(&self, pid: u32, space: &str) -> bool {
+        let own = fs::read_link(self.processes.join("self").join(space)).ok();
+        own.is_some() && fs::read_link(self.path(pid, space)).ok() == own
     }
 
     fn is_trusted(&self, pid: u32) -> bool {
@@ -284,7 +287,10 @@ mod tests {
         symlink("mnt:[2]", machine.path(9, "ns/mnt")).unwrap();
         let seen = machine.seen(Service::Nginx).unwrap();
         assert_eq!((seen.running.len(), seen.others.len()), (1, 1), "{seen:?}");
-        assert!(seen.others[0].contains("in a container"), "{seen:?}");
+        assert_eq!(seen.others, ["pid 9 has a view of its own on the files"]);
+        fs::remove_file(machine.path(9, "ns/pid")).unwrap();
+        symlink("pid:[2]", machine.path(9, "ns/pid")).unwrap();
+        assert_eq!(machine.seen(Service::Nginx).unwrap().others, Vec::<String>::new(), "in a container");
     }
 
     #[test]

@@ -30,7 +30,8 @@ pub struct Beginning {
 pub struct Item {
     /// `live` leads to its previous version, because the server did not take this one before.
     pub is_held_back: bool,
-    /// There is a previous version, and it is whole; to be made `live` again it must be valid still.
+    /// There is something to put back: of copies, a previous version or what was there before; for `live`, a
+    /// previous version that is valid still.
     pub can_go_back: bool,
 }
 

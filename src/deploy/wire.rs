@@ -56,6 +56,17 @@ pub(super) enum Action {
         certificate: String,
         /// Which of its stored versions.
         version: u32,
+        /// Nothing of it has been taken before: what is there now is somebody else's, and is kept.
+        is_first: bool,
+    },
+    /// Put back what was there before the first copy.
+    PutBack {
+        /// Its place.
+        service: usize,
+        /// Name of a configured certificate.
+        certificate: String,
+        /// Which of its stored versions was copied.
+        version: u32,
     },
     /// Run the command of `[notify]`.
     Notify {

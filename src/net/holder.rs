@@ -25,13 +25,14 @@ impl fmt::Display for Holder {
     }
 }
 
+/// Whether anybody listens on a TCP port.
+pub fn is_held(port: u16) -> bool {
+    !sockets(port).is_empty()
+}
+
 /// Who listens on a TCP port; `None` where that cannot be seen.
 pub fn of_port(port: u16) -> Option<Holder> {
-    let sockets: BTreeSet<u64> = ["/proc/self/net/tcp", "/proc/self/net/tcp6"]
-        .iter()
-        .filter_map(|path| fs::read_to_string(path).ok())
-        .flat_map(|table| listening(&table, port))
-        .collect();
+    let sockets = sockets(port);
     if sockets.is_empty() {
         return None;
     }
@@ -42,6 +43,14 @@ pub fn of_port(port: u16) -> Option<Holder> {
             Holder { pid, program: printable(name.trim(), 40) }
         })
     })
+}
+
+fn sockets(port: u16) -> BTreeSet<u64> {
+    ["/proc/self/net/tcp", "/proc/self/net/tcp6"]
+        .iter()
+        .filter_map(|path| fs::read_to_string(path).ok())
+        .flat_map(|table| listening(&table, port))
+        .collect()
 }
 
 fn holds(pid: u32, sockets: &BTreeSet<u64>) -> bool {
@@ -89,7 +98,9 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         assert_eq!(of_port(port).map(|h| h.pid), Some(std::process::id()));
+        assert!(is_held(port));
         drop(listener);
         assert_eq!(of_port(port), None);
+        assert!(!is_held(port));
     }
 }

@@ -35,7 +35,13 @@ impl Notifier {
     pub fn new(config: Arc<Config>, store: Store, helper: Helper) -> (Rc<Self>, Vec<String>) {
         let (outbox, told) = match store.outbox() {
             Ok(outbox) => (outbox, Vec::new()),
-            Err(e) => (Outbox::default(), vec![e.to_string()]),
+            Err(e) => {
+                let aside = match store.set_aside_outbox() {
+                    Ok(path) => path.map(|path| format!("; it is kept as {}", path.display())),
+                    Err(e) => Some(format!("; it stays where it is: {e}")),
+                };
+                (Outbox::default(), vec![format!("{e}{}", aside.unwrap_or_default())])
+            }
         };
         let (changed, _) = watch::channel(());
         let notifier =

@@ -418,6 +418,8 @@ impl Keeper {
                 _ => {}
             }
             tell(match step {
+                // The CA in this program forgets with each start what it has signed.
+                Step::ReplacesRefused { .. } if *issuer == Issuer::Embedded => What::Step(step.to_string()),
                 Step::ProfileNotOffered { .. }
                 | Step::ProfileRefused { .. }
                 | Step::ReplacesRefused { .. } => What::Warning(step.to_string()),

@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
+use jiff::Timestamp;
+
 use super::asking::{Kind, Refusal};
 use super::keeper::{Asked, Keeper, Outcome, rand_unit};
 use super::lineages::{Lineage, stamp};
@@ -16,7 +18,7 @@ use crate::certificate::Bundle;
 use crate::clock;
 use crate::config::{CertificateRequest, Issuer, Partial};
 use crate::hostname::Identifier;
-use crate::store::{Attempts, LineageState, Postponed, RenewalInformation, StoreError};
+use crate::store::{Attempts, LineageState, NotLive, Postponed, RenewalInformation, StoreError, Version};
 
 /// Rounds of one attempt: with all names, and without those that failed in the first.
 const ROUNDS: usize = 2;
@@ -62,9 +64,11 @@ impl Keeper {
             Ok(begun) => begun,
             Err(e) => {
                 // Nothing can be kept, so nothing is asked of the CA; only this process remembers.
+                let error = e.to_string();
                 let retry_at = stamp(clock::now() + schedule::retry_after(1, 0.0));
-                self.with_attempts(name, |attempts| attempts.retry_at = Some(retry_at));
-                tell(What::Failed { error: e.to_string(), retry_at, still_served: self.is_live(name) });
+                self.note_unkept(name, &error, retry_at, is_retry.then_some(&retried));
+                let still_missing = still_missing(&retried, is_retry);
+                tell(What::Failed { error, retry_at, still_served: self.is_live(name), still_missing });
                 return Outcome::Failed;
             }
         };
@@ -130,7 +134,39 @@ impl Keeper {
                 lineage.state.attempts.retry_at = Some(stamp(retry_at));
             }
         }
-        self.save_state(name).map(|()| Begun { keeper: self, name, before: Some(before) })
+        let begun = Begun { keeper: self, name, before: Some(before) };
+        match self.save_state(name) {
+            Ok(()) => Ok(begun),
+            Err(e) => {
+                begun.undo();
+                Err(e)
+            }
+        }
+    }
+
+    /// An attempt that could not even be written down. It failed for what the disk says, and for nothing
+    /// else: the CA was not asked.
+    fn note_unkept(
+        &self,
+        name: &str,
+        error: &str,
+        retry_at: Timestamp,
+        retried: Option<&BTreeSet<Identifier>>,
+    ) {
+        let mut lineages = self.lineages.borrow_mut();
+        let Some(lineage) = lineages.get_mut(name) else { return };
+        let note = |attempts: &mut Attempts| {
+            attempts.failures = attempts.failures.max(1);
+            attempts.retry_at = Some(retry_at);
+            attempts.last_error = Some(error.to_owned());
+        };
+        let Some(retried) = retried else {
+            lineage.state.attempted_for.clone_from(&lineage.request.identifiers);
+            return note(&mut lineage.state.attempts);
+        };
+        for identifier in retried {
+            note(&mut lineage.state.failing.entry(identifier.clone()).or_default().attempts);
+        }
     }
 
     async fn attempt(
@@ -143,6 +179,28 @@ impl Keeper {
     ) -> Result<(), Stopped> {
         let config = self.config();
         let Some(request) = config.certificates.iter().find(|c| c.name == name) else { return Ok(()) };
+        let local = |e: StoreError| Stopped::from(Refusal::local(e.to_string()));
+        if let Some((kept, certificate, issuer)) = self.not_live(name, request) {
+            self.store.make_live(name, kept.version).map_err(local)?;
+            tell(What::Step(format!(
+                "version {}, which was obtained before, can be served now",
+                kept.version
+            )));
+            let without =
+                request.identifiers.iter().filter(|i| !kept.ordered_for.contains(i)).cloned().collect();
+            let chosen = Chosen { with: kept.ordered_for, without };
+            self.install_new(
+                name,
+                request,
+                &chosen,
+                &Outlook::default(),
+                (kept.version, certificate),
+                issuer,
+                tell,
+            );
+            return Ok(());
+        }
+        self.store.is_ready_for(name).map_err(local)?;
         let mut retried = retried;
         let nothing = BTreeSet::new();
         let without_preflight = |retried| self.choose(request, &nothing, retried).with;
@@ -205,8 +263,28 @@ impl Keeper {
             }
         };
         drop(door);
-        self.take(name, request, &chosen, &outlook, obtained, issuer, tell)
-            .map_err(|e| Refusal::local(e.to_string()).into())
+        self.take(name, request, &chosen, &outlook, obtained, issuer, tell).map_err(local)
+    }
+
+    /// What was obtained before and could not be made live, where it still is what is wished.
+    fn not_live(&self, name: &str, request: &CertificateRequest) -> Option<(NotLive, Bundle, Issuer)> {
+        let mut lineages = self.lineages.borrow_mut();
+        let lineage = lineages.get_mut(name)?;
+        let kept = lineage.state.not_live.clone()?;
+        let issuer = lineage.issuers.iter().find(|i| i.name() == kept.issuer).cloned();
+        let bundle = self.store.version(name, kept.version).ok();
+        let is_wished = |b: &Bundle| {
+            kept.key_types == request.key_types
+                && kept.ordered_for.iter().all(|i| request.identifiers.contains(i))
+                && clock::now() < schedule::renew_at(b.not_before(), b.not_after(), 1.0)
+        };
+        match (issuer, bundle) {
+            (Some(issuer), Some(bundle)) if is_wished(&bundle) => Some((kept, bundle, issuer)),
+            _ => {
+                lineage.state.not_live = None;
+                None
+            }
+        }
     }
 
     fn choose(
@@ -259,7 +337,36 @@ impl Keeper {
         issuer: Issuer,
         tell: &impl Fn(What),
     ) -> Result<(), StoreError> {
-        let version = self.store.save(name, &bundle)?;
+        let version = match self.store.save(name, &bundle) {
+            Err(StoreError::NotLive { version, why }) => {
+                if let Some(lineage) = self.lineages.borrow_mut().get_mut(name) {
+                    lineage.state.not_live = Some(NotLive {
+                        version,
+                        issuer: issuer.name(),
+                        key_types: request.key_types.clone(),
+                        ordered_for: chosen.with.clone(),
+                    });
+                }
+                return Err(StoreError::NotLive { version, why });
+            }
+            saved => saved?,
+        };
+        self.install_new(name, request, chosen, outlook, (version, bundle), issuer, tell);
+        Ok(())
+    }
+
+    /// Serves what was stored and made live, and keeps what follows from it.
+    #[expect(clippy::too_many_arguments)]
+    fn install_new(
+        &self,
+        name: &str,
+        request: &CertificateRequest,
+        chosen: &Chosen,
+        outlook: &Outlook,
+        (version, bundle): (Version, Bundle),
+        issuer: Issuer,
+        tell: &impl Fn(What),
+    ) {
         if let Err(e) = self.store.remove_half(name) {
             tell(What::Warning(e.to_string()));
         }
@@ -280,6 +387,7 @@ impl Keeper {
             };
             state.distrusted = windows.filter(is_over).map(|kept| kept.serial.clone()).collect();
             state.held_back = None;
+            state.not_live = None;
             state.deployed.values_mut().for_each(|deployed| deployed.goes_back = false);
             let patience = state.patience.filter(|_| renewal).map(SystemTime::from);
             state.patience = Some(stamp(schedule::patience(patience, now, not_before, not_after_at)));
@@ -335,7 +443,6 @@ impl Keeper {
         }
         self.served.identifiers.store(std::sync::Arc::new(self.lineages.borrow().served()));
         told.into_iter().for_each(tell);
-        Ok(())
     }
 
     fn note_postponed(&self, name: &str, postponed: Postponed, tell: &impl Fn(What)) {
@@ -404,7 +511,8 @@ impl Keeper {
             self.note_limited(name, until, &error, is_retry.then_some(retried));
             retry_at = retry_at.max(stamp(until.min(now + schedule::LONGEST_WAIT)));
         }
-        tell(What::Failed { error, retry_at, still_served: self.is_live(name) });
+        let still_missing = still_missing(retried, is_retry);
+        tell(What::Failed { error, retry_at, still_served: self.is_live(name), still_missing });
     }
 
     /// Counts a failure for each name that the CA did not validate or refuses; those that were retried
@@ -442,6 +550,11 @@ impl Keeper {
     }
 }
 
+/// The names that an attempt was made for, where it was made for them alone.
+fn still_missing(retried: &BTreeSet<Identifier>, is_retry: bool) -> Vec<Identifier> {
+    retried.iter().filter(|_| is_retry).cloned().collect()
+}
+
 impl Lineage {
     /// When an attempt that fails now is made again: in an emergency that lies ahead, names that fail may
     /// be left out, so that moment is not slept through.
@@ -470,11 +583,15 @@ impl Begun<'_> {
     fn end(mut self) {
         self.before = None;
     }
-}
 
-impl Drop for Begun<'_> {
-    fn drop(&mut self) {
-        let Some(before) = self.before.take().filter(|_| !std::thread::panicking()) else { return };
+    /// It never began; on disk there is nothing of it.
+    fn undo(mut self) {
+        if let Some(before) = self.before.take() {
+            self.forget(before);
+        }
+    }
+
+    fn forget(&self, before: LineageState) {
         if let Some(lineage) = self.keeper.lineages.borrow_mut().get_mut(self.name) {
             lineage.state.attempts = before.attempts;
             lineage.state.attempted_for = before.attempted_for;
@@ -482,6 +599,13 @@ impl Drop for Begun<'_> {
                 lineage.state.failing.entry(identifier).or_default().attempts = kept.attempts;
             }
         }
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        let Some(before) = self.before.take().filter(|_| !std::thread::panicking()) else { return };
+        self.forget(before);
         if let Err(error) = self.keeper.save_state(self.name) {
             tracing::warn!("{error}");
         }

@@ -1,5 +1,5 @@
 //! What the keeper does once certificates are stored: has every server take those that it has not. What
-//! comes after what is decided in [`transaction`]; here it is performed, told and kept.
+//! comes after what is decided in [`crate::deploy::transaction`]; here it is performed, told and kept.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -79,7 +79,7 @@ impl Keeper {
         }
         for (service, names) in rounds {
             let Some(target) = config.deploy.get(&service) else { continue };
-            let parcels = names.iter().filter_map(|name| self.parcel(name)).collect();
+            let parcels = names.iter().filter_map(|name| self.parcel(name, &service)).collect();
             let round = Round { config: config.clone(), service: &service, target, parcels, told };
             let verdicts = self.have_taken(&round).await;
             for (parcel, verdict) in round.parcels.iter().zip(verdicts) {
@@ -102,11 +102,15 @@ impl Keeper {
         }
     }
 
-    fn parcel(&self, name: &str) -> Option<Parcel> {
+    fn parcel(&self, name: &str, service: &str) -> Option<Parcel> {
         let lineages = self.lineages.borrow();
-        let (version, bundle) = lineages.get(name)?.live.clone()?;
-        let previous = self.store.version_before(name, version).ok().flatten().map(|(version, _)| version);
-        Some(Parcel { name: name.to_owned(), version, bundle, previous })
+        let lineage = lineages.get(name)?;
+        let (version, bundle) = lineage.live.clone()?;
+        // What it took last is better than a later version that it did not take either.
+        let taken = lineage.state.deployed.get(service).and_then(|deployed| deployed.version);
+        let taken = taken.filter(|taken| *taken < version && self.store.version(name, *taken).is_ok());
+        let before = || self.store.version_before(name, version).ok().flatten().map(|(version, _)| version);
+        Some(Parcel { name: name.to_owned(), version, bundle, previous: taken.or_else(before) })
     }
 
     /// Goes through the transaction with one server.
@@ -131,10 +135,8 @@ impl Keeper {
     fn item(&self, round: &Round<'_>, parcel: &Parcel) -> Item {
         let lineages = self.lineages.borrow();
         let is_held_back = lineages.get(&parcel.name).is_some_and(|l| l.state.held_back.is_some());
-        let can_go_back = match round.target.copies {
-            Some(_) => parcel.previous.is_some(),
-            None => self.may_live_again(parcel),
-        };
+        // Of copies, what was there before the first of them is kept.
+        let can_go_back = round.target.copies.is_some() || self.may_live_again(parcel);
         Item { is_held_back, can_go_back }
     }
 
@@ -246,12 +248,26 @@ impl Keeper {
     async fn copy(&self, round: &Round<'_>, which: Which, places: Vec<usize>) -> Seen {
         let mut answers = Vec::new();
         for place in places {
-            let Parcel { name, version, previous, .. } = &round.parcels[place];
-            let version = if which == Which::New { Some(version) } else { previous.as_ref() };
-            let Some(version) = version else { continue };
-            let copied = self.helper.copy(&round.config, round.service, name, *version).await;
-            let fault = |e: DeployError| Fault { text: e.to_string(), is_refused: false };
-            answers.push((place, copied.map(|()| String::new()).map_err(fault)));
+            let parcel = &round.parcels[place];
+            let Parcel { name, version, previous, .. } = parcel;
+            let (config, service) = (&round.config, round.service);
+            let copied = match (which, previous) {
+                (Which::New, _) => {
+                    let is_first = !self.has_taken_any(parcel, service);
+                    self.helper.copy(config, service, name, *version, is_first).await.map(|()| true)
+                }
+                (Which::Previous, Some(previous)) => {
+                    self.helper.copy(config, service, name, *previous, false).await.map(|()| true)
+                }
+                (Which::Previous, None) => self.helper.put_back(config, service, name, *version).await,
+            };
+            let fault = |text| Err(Fault { text, is_refused: false });
+            let answer = match copied {
+                Ok(true) => Ok(String::new()),
+                Ok(false) => fault("nothing was there before".to_owned()),
+                Err(e) => fault(e.to_string()),
+            };
+            answers.push((place, answer));
         }
         Seen::Each(answers)
     }
@@ -265,6 +281,13 @@ impl Keeper {
             self.save_state(&parcel.name).map_err(|e| e.to_string())?;
         }
         Ok(())
+    }
+
+    /// Whether any version of it has ever been given to the server.
+    fn has_taken_any(&self, parcel: &Parcel, service: &str) -> bool {
+        let lineages = self.lineages.borrow();
+        let kept = lineages.get(&parcel.name).and_then(|l| l.state.deployed.get(service));
+        kept.is_some_and(|deployed| deployed.version.is_some())
     }
 
     fn is_under_way(&self, parcel: &Parcel, service: &str) -> bool {

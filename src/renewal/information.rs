@@ -1,10 +1,14 @@
 //! Asking a CA when it wants a certificate renewed (RFC 9773), and keeping what it says.
 
+use std::time::SystemTime;
+
+use super::issuer::IssuerError;
 use super::keeper::{Keeper, rand_unit};
+use super::ledger::Scope;
 use super::lineages::stamp;
-use super::report::What;
-use super::schedule;
-use crate::acme::{AcmeError, RenewalWindow};
+use super::report::{What, minute};
+use super::schedule::{self, Decision, Why};
+use crate::acme::{RenewalWindow, Verdict};
 use crate::certificate::Certificate;
 use crate::clock;
 use crate::config::Issuer;
@@ -33,15 +37,25 @@ impl Keeper {
 
     async fn ask_about(&self, name: &str, issuer: &Issuer, certificate: &Certificate, tell: &impl Fn(What)) {
         let config = self.config();
-        let answer = match self.desk.session_at_hand(&config, &self.store, issuer).await {
-            None => Ok(None),
-            Some(Err(e)) => Err(e.to_string()),
-            Some(Ok(session)) if !session.offers_renewal_info() => Ok(None),
-            Some(Ok(session)) => {
-                session.renewal_info(certificate).await.map(Some).map_err(|e: AcmeError| e.to_string())
-            }
+        let paused = self.ledger.borrow().information_waits(&issuer.name(), clock::now());
+        let answer = match paused {
+            Some(until) => Err(Unanswered {
+                reason: "the CA has asked to be left alone".to_owned(),
+                until: Some(until),
+                was_asked: false,
+            }),
+            None => match self.desk.session_at_hand(&config, &self.store, issuer).await {
+                None => Ok(None),
+                Some(Err(e)) => Err(self.unanswered(issuer, &e, Scope::Issuer, tell)),
+                Some(Ok(session)) if !session.offers_renewal_info() => Ok(None),
+                Some(Ok(session)) => session
+                    .renewal_info(certificate)
+                    .await
+                    .map(Some)
+                    .map_err(|e| self.unanswered(issuer, &e.into(), Scope::Information, tell)),
+            },
         };
-        if let Err(reason) = &answer {
+        if let Err(Unanswered { reason, .. }) = &answer {
             // The fraction of its lifetime and the backstop stand, so nobody need act.
             tracing::debug!(certificate = name, issuer = issuer.name(), "no renewal information: {reason}");
         }
@@ -49,12 +63,39 @@ impl Keeper {
         told.into_iter().for_each(tell);
     }
 
+    /// Keeps the Retry-After of an answer that was none, for every certificate of that CA.
+    fn unanswered(
+        &self,
+        issuer: &Issuer,
+        error: &IssuerError,
+        scope: Scope<'_>,
+        tell: &impl Fn(What),
+    ) -> Unanswered {
+        let until = match error {
+            IssuerError::Acme(e) => match e.verdict() {
+                Verdict::RateLimited { until, .. } => until,
+                _ => None,
+            },
+            _ => None,
+        };
+        if let Some(until) = until {
+            self.ledger.borrow_mut().blocked(&issuer.name(), scope, until, clock::now());
+            // The CA in this program counts nothing, so there is nothing to be kept of it.
+            if *issuer != Issuer::Embedded
+                && let Err(e) = self.save_ledger()
+            {
+                tell(What::Warning(e.to_string()));
+            }
+        }
+        Unanswered { reason: error.to_string(), until, was_asked: true }
+    }
+
     fn note_renewal_information(
         &self,
         name: &str,
         issuer: &Issuer,
         serial: &str,
-        answer: Result<Option<RenewalWindow>, String>,
+        answer: Result<Option<RenewalWindow>, Unanswered>,
     ) -> Option<What> {
         let now = clock::now();
         let mut lineages = self.lineages.borrow_mut();
@@ -67,32 +108,52 @@ impl Keeper {
         kept.retain(|kept| kept.serial != serial && serials.contains(&kept.serial));
         let failures = match &answer {
             Ok(_) => 0,
-            Err(_) => before.as_ref().map_or(0, |b| b.failures).saturating_add(1),
+            Err(unanswered) => {
+                let failures = before.as_ref().map_or(0, |b| b.failures);
+                failures.saturating_add(unanswered.was_asked.into())
+            }
         };
         let kept_window = before.and_then(|b| b.window);
         let (window, retry_after) = match answer {
             Ok(Some(window)) => (chosen(&window, kept_window.as_ref(), lineage.jitter), window.ask_again),
             Ok(None) => (None, None),
             // The CA is away or says nothing that makes sense: what it said before still holds.
-            Err(_) => (kept_window.clone(), None),
+            Err(unanswered) => (kept_window.clone(), unanswered.until),
         };
         let ask_at = schedule::ask_again(now, retry_after, lifetime, failures, rand_unit());
         let moved =
             kept_window.is_some() && window.as_ref().map(|w| w.chosen) != kept_window.map(|w| w.chosen);
-        let told = window.as_ref().filter(|_| moved).map(|window| {
-            let why = window.explanation_url.as_ref().map(|url| format!("; it explains why at {url}"));
-            What::Step(format!(
-                "{} has moved the renewal to {}{}",
-                issuer.name(),
-                super::report::minute(window.chosen),
-                why.unwrap_or_default()
-            ))
+        lineage.state.renewal_information.push(RenewalInformation {
+            serial: serial.to_owned(),
+            window: window.clone(),
+            ask_at: stamp(ask_at),
+            failures,
         });
-        let ask_at = stamp(ask_at);
-        let information = RenewalInformation { serial: serial.to_owned(), window, ask_at, failures };
-        lineage.state.renewal_information.push(information);
-        told
+        let window = window.filter(|_| moved)?;
+        Some(What::Step(moved_to(&issuer.name(), &window, &lineage.decide(now))))
     }
+}
+
+/// What comes of a window that is another one now.
+fn moved_to(issuer: &str, window: &SuggestedWindow, decision: &Decision) -> String {
+    let wish = minute(window.chosen);
+    let said = match decision {
+        Decision::Wait { why: Why::RenewalWindow, .. } => format!("has moved the renewal to {wish}"),
+        Decision::Wait { at, why } | Decision::Held { at, why } => {
+            format!("suggests to renew at {wish}, but that happens at {}: {why}", minute(stamp(*at)))
+        }
+        Decision::Order(reason) => format!("suggests to renew at {wish}, and that happens now: {reason}"),
+    };
+    let url = window.explanation_url.as_ref().map(|url| format!("; it explains why at {url}"));
+    format!("{issuer} {said}{}", url.unwrap_or_default())
+}
+
+/// Why nothing is known of a renewal.
+struct Unanswered {
+    reason: String,
+    /// The CA is not to be asked before.
+    until: Option<SystemTime>,
+    was_asked: bool,
 }
 
 /// The window with the moment chosen in it: once, and kept as long as the window stays the same.

@@ -19,6 +19,7 @@ use super::issuer::Desk;
 use super::kept;
 use super::ledger::Ledger;
 use super::lineages::{Lineages, stamp};
+use super::rehearse;
 use super::report::{CertificateStatus, Event, What};
 use super::schedule::{Decision, Reason};
 use crate::certificate::Bundle;
@@ -28,7 +29,7 @@ use crate::config::{Config, Issuer};
 use crate::deploy::Helper;
 use crate::front::resolver::CertificateResolver;
 use crate::hostname::Identifier;
-use crate::store::{Attempts, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// Where live certificates become visible to the other threads.
 #[derive(Debug, Clone, Default)]
@@ -111,6 +112,7 @@ impl Keeper {
         let (lineages, mut told) = Lineages::load(&config, Some(&store), true);
         let (ledger, sentence) = kept::ledger(Some(&store), clock::now(), true);
         told.extend(sentence);
+        told.extend(rehearse::sweep(&store).err().map(|e| e.to_string()));
         if config.acme.issuer != Issuer::Embedded {
             told.extend(store.permanence().ok().and_then(|p| p.warning(store.path())));
         }
@@ -356,12 +358,6 @@ impl Keeper {
             && let Err(e) = resolver.install(name, bundle)
         {
             tracing::error!(certificate = name, "the front cannot serve it: {e}");
-        }
-    }
-
-    pub(super) fn with_attempts(&self, name: &str, change: impl FnOnce(&mut Attempts)) {
-        if let Some(lineage) = self.lineages.borrow_mut().get_mut(name) {
-            change(&mut lineage.state.attempts);
         }
     }
 

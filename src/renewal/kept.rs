@@ -16,9 +16,14 @@ const UNKNOWN_FOR: Duration = Duration::from_secs(3600);
 pub fn ledger(store: Option<&Store>, now: SystemTime, mend: bool) -> (Ledger, Option<String>) {
     let Some(store) = store else { return (Ledger::new(), None) };
     let (mut ledger, damage) = match store.ledger() {
-        Ok(None) => return (Ledger::new(), None),
+        Ok(None) => match store.has_accounts() {
+            Ok(false) => return (Ledger::new(), None),
+            // It is written before a CA is asked for anything, an account included.
+            Ok(true) => (Ledger::pessimistic(now), Some(lost(store))),
+            Err(e) => (Ledger::pessimistic(now), Some(e.to_string())),
+        },
         Ok(Some(file)) => (Ledger::restored(file, now), None),
-        Err(e) => (Ledger::pessimistic(now), Some(e)),
+        Err(e) => (Ledger::pessimistic(now), Some(e.to_string())),
     };
     let aside = damage.as_ref().filter(|_| mend).and_then(|_| moved(store.set_aside_ledger()));
     let mut kept = None;
@@ -34,6 +39,13 @@ pub fn ledger(store: Option<&Store>, now: SystemTime, mend: bool) -> (Ledger, Op
         format!("{e}{aside}; nothing is asked of a CA for an hour, as if its limits were used up")
     });
     (ledger, joined(sentence, kept))
+}
+
+fn lost(store: &Store) -> String {
+    format!(
+        "{} is missing, although there are accounts at CAs: what was asked of them is not known",
+        store.path().join("ledger.json").display()
+    )
 }
 
 /// What is kept about a lineage, and what is to be told of it; `mend` as with [`ledger`].

@@ -54,10 +54,18 @@ pub struct Ledger {
     buckets: BTreeMap<BucketKey, i64>,
     /// Attempts under way, by the number of their charge.
     pending: BTreeMap<u64, Pending>,
-    waits: BTreeMap<(String, Option<Identifier>), Stretch>,
+    waits: BTreeMap<(String, About), Stretch>,
     unknown: Option<Stretch>,
     next_charge: u64,
     needs_saving: bool,
+}
+
+/// What a CA wants to be left alone with, as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum About {
+    Everything,
+    Identifier(Identifier),
+    Information,
 }
 
 /// A stretch of time, in milliseconds since 1970.
@@ -74,6 +82,8 @@ pub enum Scope<'a> {
     Issuer,
     /// Orders with one of these.
     Identifiers(&'a [Identifier]),
+    /// Questions about when to renew (RFC 9773). What they meet stands in the way of no order.
+    Information,
 }
 
 /// Why the CA is not asked now.
@@ -170,7 +180,7 @@ impl Ledger {
         self.pending.remove(&charge.id);
         let is_obtained = happened.iter().any(|order| order.asked && order.obtained);
         for key in &charge.keys {
-            let times = happened.iter().filter(|order| order.includes(key)).count();
+            let times = happened.iter().filter(|order| order.includes(key, &charge.limits)).count();
             for _ in 0..times {
                 self.take(key, &charge.limits, now, now);
             }
@@ -189,21 +199,32 @@ impl Ledger {
         if until <= from {
             return;
         }
-        let identifiers: Vec<_> = match scope {
-            Scope::Issuer => vec![None],
-            Scope::Identifiers(identifiers) => identifiers.iter().cloned().map(Some).collect(),
+        let about: Vec<_> = match scope {
+            Scope::Issuer => vec![About::Everything],
+            Scope::Identifiers(identifiers) => identifiers.iter().cloned().map(About::Identifier).collect(),
+            Scope::Information => vec![About::Information],
         };
         self.prune(now);
-        for identifier in identifiers {
+        for about in about {
             // Without room for its names, the CA's word is taken to be about everything.
-            let identifier = identifier.filter(|_| self.waits.len() < LedgerFile::MAX_WAITS - 1);
-            let wait = self.waits.entry((issuer.to_owned(), identifier)).or_insert(Stretch { from, until });
+            let has_room = self.waits.len() < LedgerFile::MAX_WAITS - 1;
+            let about = if has_room { about } else { About::Everything };
+            let wait = self.waits.entry((issuer.to_owned(), about)).or_insert(Stretch { from, until });
             wait.put_right(from);
             if until > wait.until {
                 *wait = Stretch { from, until };
             }
         }
         self.needs_saving = true;
+    }
+
+    /// Until when the CA is not to be asked when to renew; `None` where it may be.
+    pub fn information_waits(&self, issuer: &str, now: SystemTime) -> Option<SystemTime> {
+        let now = milliseconds(now);
+        let concerns = |about: &About| matches!(about, About::Everything | About::Information);
+        let waits = self.waits.iter().filter(|((i, about), _)| i == issuer && concerns(about));
+        let until = waits.map(|(_, wait)| wait.seen_at(now)).max();
+        until.filter(|until| *until > now).map(moment)
     }
 
     /// What is left of the failed authorizations of the one among the identifiers that has the fewest.
@@ -362,10 +383,12 @@ impl Ledger {
 
     fn waits_for<'a>(&'a self, ask: &Ask<'a>) -> impl Iterator<Item = Stretch> {
         let (issuer, identifiers) = (ask.issuer, ask.identifiers);
-        let concerns = |identifier: &Option<Identifier>| {
-            identifier.as_ref().is_none_or(|identifier| identifiers.contains(identifier))
+        let concerns = |about: &About| match about {
+            About::Everything => true,
+            About::Identifier(identifier) => identifiers.contains(identifier),
+            About::Information => false,
         };
-        self.waits.iter().filter(move |((i, id), _)| i == issuer && concerns(id)).map(|(_, wait)| *wait)
+        self.waits.iter().filter(move |((i, about), _)| i == issuer && concerns(about)).map(|(_, wait)| *wait)
     }
 
     /// A CA that counts nothing cannot be asked too often.

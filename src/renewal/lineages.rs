@@ -456,6 +456,7 @@ impl Lineage {
             fraction_left: remaining.map(|(_, fraction)| rounded(fraction, 1000.0)),
             explanation_url: self.explanation().map(str::to_owned),
             failures_left: left.says,
+            failures_left_at: self.issuers[0].name(),
             failing: failing.collect(),
             put_off: self.state.postponed.as_ref().map(|postponed| postponed.reason.clone()),
             failures: self.state.attempts.failures,

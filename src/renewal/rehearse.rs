@@ -1,5 +1,6 @@
 //! A rehearsal: the whole path to a certificate with a CA that does not matter, nothing left behind.
 
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::asking::{Aim, Kind, Refusal};
@@ -16,6 +17,11 @@ pub enum RehearsalRefused {
     /// A name that there is not.
     #[error(transparent)]
     Names(#[from] UnknownNames),
+    /// There is no certificate.
+    #[error(
+        "the configuration names no certificate, so there is nothing to rehearse: add a [[certificate]] with its hostnames"
+    )]
+    Nothing,
     /// There is no staging directory.
     #[error(
         "{issuer} has no staging directory that is known: leave out --staging to rehearse with the embedded CA, or name one in `acme.staging` where the issuer is configured by its URL"
@@ -43,6 +49,9 @@ impl Keeper {
         told: Rc<dyn Fn(&Event)>,
     ) -> Result<Vec<Outcome>, RehearsalRefused> {
         let chosen = self.chosen(names)?;
+        if chosen.is_empty() {
+            return Err(RehearsalRefused::Nothing);
+        }
         let _pass = self.pass.lock().await;
         let config = self.config();
         let issuer = if staging {
@@ -93,6 +102,8 @@ impl Keeper {
         let name = request.name.as_str();
         let config = self.config();
         tell(What::Step(format!("rehearsing with {}", issuer.name())));
+        let local = |e: StoreError| Refusal::local(e.to_string());
+        self.store.has_place_for(name).map_err(local)?;
         let door = self
             .door
             .open()
@@ -115,7 +126,6 @@ impl Keeper {
             .ask_for(issuer, name, request, &everything, Aim::Try, &outlook, Asked::default(), tell)
             .await?;
         drop(door);
-        let local = |e: StoreError| Refusal::local(e.to_string());
         aside.store.save(name, &obtained).map_err(local)?;
         let stored = aside.store.current(name).map_err(local)?;
         if stored.is_none_or(|(_, stored)| stored.serials() != obtained.serials()) {
@@ -148,21 +158,33 @@ impl Keeper {
 }
 
 /// Where a rehearsal stores: a folder in the state directory, so that its rights and its disk are tried
-/// too. Gone when it is dropped; one that a crash has left is swept away by the next rehearsal.
+/// too. Gone when it is dropped; one that a crash has left is swept away at the next start.
 struct Aside {
     store: Store,
-    within: std::path::PathBuf,
+    within: PathBuf,
 }
 
 impl Aside {
     fn new(state: &Store) -> Result<Self, StoreError> {
-        let within = state.path().join("rehearsal");
-        sweep(&within)?;
+        sweep(state)?;
+        let within = folder(state);
         Ok(Self { store: Store::open(&within)?, within })
     }
 }
 
-fn sweep(folder: &std::path::Path) -> Result<(), StoreError> {
+fn folder(state: &Store) -> PathBuf {
+    state.path().join("rehearsal")
+}
+
+/// Removes what a rehearsal has left behind that was killed. The state directory's lock is held.
+///
+/// # Errors
+/// It is there and cannot be removed.
+pub(super) fn sweep(state: &Store) -> Result<(), StoreError> {
+    remove(&folder(state))
+}
+
+fn remove(folder: &Path) -> Result<(), StoreError> {
     match std::fs::remove_dir_all(folder) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             Err(StoreError::Io { action: "remove", path: folder.to_owned(), source: e })
@@ -173,7 +195,7 @@ fn sweep(folder: &std::path::Path) -> Result<(), StoreError> {
 
 impl Drop for Aside {
     fn drop(&mut self) {
-        if let Err(error) = sweep(&self.within) {
+        if let Err(error) = remove(&self.within) {
             tracing::warn!("what a rehearsal stored stays: {error}");
         }
     }

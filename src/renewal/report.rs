@@ -114,6 +114,10 @@ pub enum What {
         retry_at: Timestamp,
         /// There is a certificate from before, and it is served still.
         still_served: bool,
+        /// Where it was made only to take these names back, which the certificate lacks: nothing is wrong
+        /// with the others.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        still_missing: Vec<Identifier>,
     },
     /// A server took the certificate.
     Deployed {
@@ -189,7 +193,13 @@ impl fmt::Display for What {
                 minute(*not_after),
                 minute(*renews_at)
             ),
-            Self::Failed { error, retry_at, still_served } => {
+            Self::Failed { error, retry_at, still_missing, .. } if !still_missing.is_empty() => write!(
+                f,
+                "FAILED to take back {}: {error}; nothing changes for its other names; next attempt at {}",
+                list(still_missing),
+                minute(*retry_at)
+            ),
+            Self::Failed { error, retry_at, still_served, .. } => {
                 let still = if *still_served { "; what was served before still is" } else { "" };
                 write!(f, "FAILED: {error}{still}; next attempt at {}", minute(*retry_at))
             }
@@ -304,8 +314,11 @@ pub struct CertificateStatus {
     pub fraction_left: Option<f64>,
     /// Where the CA explains the moment that it wants the renewal at.
     pub explanation_url: Option<String>,
-    /// Attempts that may still fail at this CA, in words.
+    /// Attempts that may still fail at the CA that is asked next, in words.
     pub failures_left: String,
+    /// That CA's name in the configuration: the first issuer, whoever signed the live version.
+    #[serde(default)]
+    pub failures_left_at: String,
     /// Why an order was put off: what the preflight found.
     pub put_off: Option<String>,
     /// Names that fail, or that the live version lacks.

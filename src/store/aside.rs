@@ -18,6 +18,14 @@ impl Store {
         Ok(set_aside(&self.root, "ledger.json")?.map(|name| self.path.join(name)))
     }
 
+    /// The same for `outbox.json`.
+    ///
+    /// # Errors
+    /// It could not be moved.
+    pub fn set_aside_outbox(&self) -> Result<Option<PathBuf>, StoreError> {
+        Ok(set_aside(&self.root, "outbox.json")?.map(|name| self.path.join(name)))
+    }
+
     /// The same for a lineage's `state.json`.
     ///
     /// # Errors

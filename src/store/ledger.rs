@@ -105,6 +105,9 @@ pub struct WaitRow {
     /// About this identifier; about everything where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identifier: Option<Identifier>,
+    /// Only about renewal information (RFC 9773), not about orders.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub only_information: bool,
     /// From when until when.
     pub span: Span,
 }
@@ -117,6 +120,18 @@ pub struct Span {
     pub from: Timestamp,
     /// Its end.
     pub until: Timestamp,
+}
+
+impl Default for LedgerFile {
+    fn default() -> Self {
+        Self {
+            version: Self::VERSION,
+            buckets: Vec::new(),
+            pending: Vec::new(),
+            waits: Vec::new(),
+            unknown: None,
+        }
+    }
 }
 
 impl LedgerFile {

@@ -47,11 +47,29 @@ pub struct LineageState {
     /// The version that is to be served, while `live` leads to the one before, because a server did not
     /// take it.
     pub held_back: Option<Version>,
+    /// A version that was obtained and stored, but could not be made live: that is left to do, not another
+    /// order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_live: Option<NotLive>,
     /// Serial numbers of the version before that its CA wanted replaced before its time: it may be revoked.
     pub distrusted: Vec<String>,
     /// What each server, by the name of its `[deploy.NAME]`, has taken. One whose version is not the
     /// live one has yet to take it.
     pub deployed: BTreeMap<String, Deployed>,
+}
+
+/// A version that could not be made live, and what is to be kept of it once it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct NotLive {
+    /// The version.
+    pub version: Version,
+    /// The issuer's name that signed it.
+    pub issuer: String,
+    /// The types of its keys.
+    pub key_types: Vec<KeyType>,
+    /// What it was ordered for.
+    pub ordered_for: Vec<Identifier>,
 }
 
 /// Failures in a row, and when the next try may be.

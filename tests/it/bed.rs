@@ -19,6 +19,7 @@ pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod scripted;
 pub(crate) mod squid;
+pub(crate) mod strace;
 pub(crate) mod upstream;
 pub(crate) mod webhook;
 pub(crate) mod wicketgate;

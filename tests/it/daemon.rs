@@ -96,7 +96,7 @@ fn renew_goes_through_the_daemon_and_the_front_swaps() {
 
     let idle = setup.renew(&bed).expect_code(0);
     assert!(idle.text().contains("nothing to do"), "{}", idle.text());
-    let unknown = setup.command(&bed, &["renew", "other.example.test"]).expect_code(1);
+    let unknown = setup.command(&bed, &["renew", "other.example.test"]).expect_code(2);
     assert!(unknown.text().contains("other.example.test"), "{}", unknown.text());
 }
 

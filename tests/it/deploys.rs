@@ -159,7 +159,7 @@ fn several_certificates_for_one_server_cause_one_reload() {
     assert_eq!(lines(&reloads).len(), 1);
     setup.command(&bed, &["deploy", "b.example.test"]).expect_code(0);
     assert_eq!(lines(&reloads)[1..], ["b.example.test"]);
-    let told = setup.command(&bed, &["deploy", "c.example.test"]).expect_code(1);
+    let told = setup.command(&bed, &["deploy", "c.example.test"]).expect_code(2);
     assert!(told.text().contains("no certificate is named c.example.test"), "{}", told.text());
 }
 

@@ -64,11 +64,16 @@ impl Rig {
 
     /// Stores another certificate as the live version; its number and its leaf.
     fn renew(&self, bed: &Bed) -> (u32, Seen) {
-        let pki = Pki::new(bed.dir(), "renewed", &[NAME]);
+        self.renew_for(bed, NAME)
+    }
+
+    /// As [`Self::renew`], for the certificate of that name.
+    fn renew_for(&self, bed: &Bed, name: &str) -> (u32, Seen) {
+        let pki = Pki::new(bed.dir(), "renewed", &[name]);
         let read = |path: &PathBuf| std::fs::read_to_string(path).unwrap();
         let certificate = Certificate::stored(&read(&pki.chain), &read(&pki.key)).unwrap();
-        let version =
-            Store::open(&self.config.state_dir).unwrap().save(NAME, &certificate.clone().into()).unwrap();
+        let bundle = certificate.into();
+        let version = Store::open(&self.config.state_dir).unwrap().save(name, &bundle).unwrap();
         (version, read_chain_file(&pki.chain)[0].clone())
     }
 
@@ -94,7 +99,16 @@ impl Rig {
     }
 
     fn copy(&self, service: &str, version: u32) -> Result<(), String> {
-        self.runtime.block_on(self.client.copy(&self.config, service, NAME, version)).map_err(sentence)
+        self.runtime.block_on(self.client.copy(&self.config, service, NAME, version, false)).map_err(sentence)
+    }
+
+    /// As [`Self::copy`], where nothing of it was taken before.
+    fn copy_first(&self, service: &str, version: u32) -> Result<(), String> {
+        self.runtime.block_on(self.client.copy(&self.config, service, NAME, version, true)).map_err(sentence)
+    }
+
+    fn put_back(&self, service: &str, version: u32) -> Result<bool, String> {
+        self.runtime.block_on(self.client.put_back(&self.config, service, NAME, version)).map_err(sentence)
     }
 }
 

@@ -499,7 +499,7 @@ fn what_is_well_costs_no_exit_code_and_names_need_no_configuration() {
     assert!(finding(&warned, "newline.example", "trailing-whitespace").is_some(), "{warned}");
     let one = report(&check(&neighbours, &config, &["refused.example"]).expect_code(1));
     assert_eq!(one["findings"].as_array().unwrap().len(), 1, "{one}");
-    let unknown = check(&neighbours, &config, &["al"]).expect_code(1);
+    let unknown = check(&neighbours, &config, &["al"]).expect_code(2);
     assert!(unknown.stderr.contains("`al` is neither a certificate"), "{}", unknown.stderr);
 }
 

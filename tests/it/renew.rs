@@ -105,7 +105,7 @@ fn exit_codes_tell_how_it_went() {
     setup.command(&bed, &["renew", "--force"]).expect_code(0);
     setup.renew(&bed).expect_code(0);
 
-    let unknown = setup.command(&bed, &["renew", "other.example.test"]).expect_code(1);
+    let unknown = setup.command(&bed, &["renew", "other.example.test"]).expect_code(2);
     assert!(unknown.text().contains("other.example.test"), "{}", unknown.text());
     setup.command(&bed, &["renew", "--no-such-flag"]).expect_code(2);
     run(Command::new(PROGRAM).arg("no-such-command")).expect_code(2);

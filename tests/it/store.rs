@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::bed::namespace::Namespace;
 use crate::bed::pebble::{Mood, Pebble};
-use crate::bed::process::run;
+use crate::bed::process::{Process, Ran, run};
 use crate::bed::wicketgate::{PROGRAM, Setup, clean};
 use crate::bed::{Bed, needs, set_mode};
 
@@ -104,4 +104,64 @@ fn a_damaged_account_is_said_with_its_remedy() {
     fs::write(setup.account(), "{").unwrap();
     let ran = setup.command(&bed, &["renew", "--force"]).expect_code(1);
     assert!(ran.text().contains("account.json is damaged"), "{}", ran.text());
+}
+
+/// The state directory on a disk of its own, with a certificate in it.
+fn on_a_disk(bed: &Bed) -> (Setup, Namespace) {
+    let setup = Setup::embedded(bed).certificate(&[NAME]);
+    fs::create_dir(&setup.state).unwrap();
+    let inside = Namespace::with_small_disk(bed, &setup.state, 512);
+    inside.sh(&format!("chmod 700 {}", setup.state.display())).expect_code(0);
+    within(bed, &setup, &inside, &["renew"]).expect_code(0);
+    (setup, inside)
+}
+
+fn within(bed: &Bed, setup: &Setup, inside: &Namespace, arguments: &[&str]) -> Ran {
+    let mut command = inside.command(PROGRAM);
+    clean(&mut command);
+    run(command.arg("--config").arg(setup.write(bed)).args(arguments))
+}
+
+fn start_within(bed: &Bed, setup: &Setup, inside: &Namespace) -> Process {
+    let mut command = inside.command(PROGRAM);
+    clean(&mut command);
+    Process::start("wicketgate run", command.arg("--config").arg(setup.write(bed)).arg("run"))
+}
+
+/// What is served is served, and nothing is ordered that could not be kept.
+#[test]
+fn a_state_directory_that_cannot_be_written_is_served_from() {
+    needs!("namespaces", "nsenter", "ip", "curl");
+    let bed = Bed::new();
+    for spoil in
+        ["mount -o remount,ro S", "rm S/lock; mount -o remount,ro S", "rm S/lock; cat /dev/zero >S/filler"]
+    {
+        let bed_of_its_own = Bed::new();
+        let (setup, inside) = on_a_disk(&bed_of_its_own);
+        let state = setup.state.display().to_string();
+        inside.sh(&spoil.replace('S', &state));
+        let daemon = start_within(&bed_of_its_own, &setup, &inside);
+        daemon.wait_for_line("NOTHING CAN BE RENEWED OR KEPT");
+        daemon.wait_for_line("ready");
+        let url = format!("https://{NAME}:{}/", setup.front);
+        let resolve = format!("{NAME}:{}:127.0.0.1", setup.front);
+        let got = inside.sh(&format!("curl -sk --resolve {resolve} {url} -o /dev/null -w '%{{http_code}}'"));
+        assert_eq!(got.stdout, "200", "{spoil}: {}", got.text());
+        let ran = within(&bed_of_its_own, &setup, &inside, &["renew", "--force"]).expect_code(1);
+        let cause = if spoil.contains("filler") { "free some space" } else { "mount it writable" };
+        assert!(ran.text().contains(cause), "{spoil}: {}", ran.text());
+        // The true cause, and not that somebody has stopped it.
+        let status = within(&bed_of_its_own, &setup, &inside, &["status"]).expect_code(0);
+        assert!(status.text().contains(cause), "{spoil}: {}", status.text());
+        assert!(!status.text().contains("in the middle of the attempt"), "{spoil}: {}", status.text());
+        // Whoever could write again by now still finds it locked.
+        inside.sh(&format!("mount -o remount,rw {state}; rm -f {state}/filler"));
+        let mut other = inside.command(PROGRAM);
+        clean(&mut other);
+        let socket = bed.path("another.sock");
+        other.arg("--config").arg(setup.write(&bed_of_its_own)).args(["renew", "--admin-socket"]).arg(socket);
+        run(&mut other).expect_code(75);
+        // And without a restart it goes on.
+        within(&bed_of_its_own, &setup, &inside, &["renew", "--force"]).expect_code(0);
+    }
 }

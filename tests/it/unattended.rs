@@ -199,3 +199,22 @@ fn the_last_whole_version_takes_the_place_of_a_damaged_one() {
     assert_eq!(setup.stored(NAME)[0], first, "servers read the damaged one");
     daemon.process.wait_for_line("is damaged");
 }
+
+#[test]
+fn a_reload_in_the_middle_of_an_order_waits_for_its_end() {
+    needs!("openssl");
+    const OTHER: &str = "other.example.test";
+    let mut bench = bench::Bench::without_certificates(&[NAME, OTHER]).with_front();
+    bench.add(&[NAME], "");
+    bench.ca.set(Faults { processing: Duration::from_secs(2), ..Faults::default() });
+    let daemon = bench.setup.start(&bench.bed);
+    until("the order is under way", || (bench.ca.seen().orders == 1).then_some(()));
+    bench.add(&[OTHER], "");
+    bench.setup.write(&bench.bed);
+    daemon.process.signal(Signal::HUP);
+    bench.setup.wait_until_served(OTHER);
+    bench.setup.wait_until_served(NAME);
+    let seen = bench.ca.seen();
+    assert_eq!((seen.orders, seen.certificates), (2, 2), "{}", daemon.process.lines().join("\n"));
+    daemon.process.wait_for_line("the configuration is taken");
+}

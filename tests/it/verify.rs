@@ -401,7 +401,7 @@ fn the_command_tells_right_from_wrong() {
     let newer = ladder.issue(&names, 0, 91);
     store(&setup, &newer);
     let ran = verify(&[]).expect_code(1);
-    assert!(ran.stdout.contains("FAULT: www.example.test: "), "{}", ran.stdout);
+    assert!(ran.stdout.contains("FAULT: www.example.test, example.test: "), "{}", ran.stdout);
     assert!(ran.stdout.contains("still shows the old certificate"), "{}", ran.stdout);
     fill(&bed, newer.leaf(), &newer);
     reload(&nginx);

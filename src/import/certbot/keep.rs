@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::plan::{AccountPlan, LineagePlan};
 use crate::acme;
 use crate::config::Issuer;
-use crate::store::{Attempts, LineageState, Store, StoreError, Version};
+use crate::store::{Attempts, LedgerFile, LineageState, Store, StoreError, Version};
 
 /// What became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +52,10 @@ pub fn keep_account(store: Option<&Store>, account: &AccountPlan, write: bool) -
         });
     }
     if write {
+        // An account without a ledger has lost it, and nothing is asked for an hour; this one never had any.
+        if store.ledger()?.is_none() && !store.has_accounts()? {
+            store.save_ledger(&LedgerFile::default())?;
+        }
         store.save_account(&issuer, &account.credentials)?;
     }
     Ok(Kept::Imported)

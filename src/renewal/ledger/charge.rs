@@ -22,10 +22,11 @@ pub struct Ask<'a> {
     pub certificates: u32,
     /// An operator asks: the reserve may be used.
     pub force: bool,
-    /// A certificate for the same set was obtained before: it escapes the limits on orders and domains.
+    /// A certificate for the same set was obtained before: where the CA spares renewals, it escapes the
+    /// limits on orders and domains.
     pub is_renewal: bool,
-    /// The CA's renewal information suggests it and the order names what it replaces (RFC 9773): exempt
-    /// from the limits on orders, sets and domains.
+    /// The CA's renewal information suggests it and the order names what it replaces (RFC 9773): where the
+    /// CA spares renewals, exempt from the limits on orders, sets and domains.
     pub by_renewal_information: bool,
     /// An account has to be made first.
     pub needs_account: bool,
@@ -54,7 +55,7 @@ pub struct Happened {
     pub obtained: bool,
     /// An account was made.
     pub account_made: bool,
-    /// The order named what it replaces, and the CA took it.
+    /// The order named what it replaces, and the CA took it: not counted where it spares renewals.
     pub exempt: bool,
 }
 
@@ -74,14 +75,15 @@ impl<'a> Ask<'a> {
 }
 
 impl Happened {
-    pub(super) fn includes(&self, key: &BucketKey) -> bool {
+    pub(super) fn includes(&self, key: &BucketKey, limits: &Limits) -> bool {
+        let is_exempt = self.exempt && limits.spare_renewals();
         self.asked
             && match key.bucket {
                 BucketKind::Failures | BucketKind::Unattended | BucketKind::FailuresInARow => {
                     self.failed.iter().any(|identifier| identifier.to_string() == key.of)
                 }
-                BucketKind::Set | BucketKind::RegisteredDomain => self.obtained && !self.exempt,
-                BucketKind::Orders => self.ordered && !self.exempt,
+                BucketKind::Set | BucketKind::RegisteredDomain => self.obtained && !is_exempt,
+                BucketKind::Orders => self.ordered && !is_exempt,
                 BucketKind::Accounts => self.account_made,
             }
     }
@@ -169,9 +171,10 @@ pub(super) fn claims(ask: &Ask<'_>, limits: &Limits) -> Vec<Claim> {
         of,
     };
     // The CA may not accept what the order says it replaces: it is charged all the same.
-    let needs = if ask.by_renewal_information { 0 } else { i64::from(ask.certificates) };
+    let is_exempt = ask.by_renewal_information && limits.spare_renewals();
+    let needs = if is_exempt { 0 } else { i64::from(ask.certificates) };
     claim(of_issuer(BucketKind::Set, "", set(&identifiers)), needs, ask.certificates);
-    if !ask.is_renewal {
+    if !(ask.is_renewal && limits.spare_renewals()) {
         claim(of_issuer(BucketKind::Orders, ask.account, String::new()), needs, ask.certificates);
         for domain in identifiers.iter().map(|i| registered_domain(i)).collect::<BTreeSet<_>>() {
             claim(of_issuer(BucketKind::RegisteredDomain, "", domain), needs, ask.certificates);

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::charge::Pending;
 use super::limits::{DAY, LONGEST_REFILL};
-use super::{Ledger, Stretch, longest_wait, milliseconds};
+use super::{About, Ledger, Stretch, longest_wait, milliseconds};
 use crate::store::{BucketRow, LedgerFile, PendingRow, Span, WaitRow};
 
 /// The moments that are told apart, in milliseconds since 1970: years away from those that a file cannot
@@ -34,7 +34,12 @@ impl Ledger {
         }
         for row in file.waits {
             let wait = stretch(row.span, longest_wait());
-            let kept = ledger.waits.entry((row.issuer, row.identifier)).or_insert(wait);
+            let about = match row.identifier {
+                _ if row.only_information => About::Information,
+                Some(identifier) => About::Identifier(identifier),
+                None => About::Everything,
+            };
+            let kept = ledger.waits.entry((row.issuer, about)).or_insert(wait);
             if wait.until > kept.until {
                 *kept = wait;
             }
@@ -59,7 +64,14 @@ impl Ledger {
             buckets: buckets.map(|(key, full_at)| BucketRow { key, full_at: stamp(full_at) }).collect(),
             pending: pending.collect(),
             waits: waits
-                .map(|((issuer, identifier), wait)| WaitRow { issuer, identifier, span: span(wait) })
+                .map(|((issuer, about), wait)| {
+                    let only_information = about == About::Information;
+                    let identifier = match about {
+                        About::Identifier(identifier) => Some(identifier),
+                        About::Everything | About::Information => None,
+                    };
+                    WaitRow { issuer, identifier, only_information, span: span(wait) }
+                })
                 .collect(),
             unknown: kept.unknown.map(span),
         }

@@ -1,9 +1,10 @@
-//! Random histories of the ledger beside a plain model of the CA.
+//! Random histories of the ledger beside a plain model of two CAs: Let's Encrypt, which leaves renewals out of
+//! some of its counts, and one with configured limits, which counts everything.
 
 use std::thread;
 
 use super::*;
-use crate::config::{Issuer, RateLimits};
+use crate::config::{Issuer, Rate, RateLimits};
 
 const HISTORIES: u64 = 1_000_000;
 const THREADS: u64 = 2;
@@ -29,11 +30,64 @@ impl Random {
     }
 }
 
+/// A CA: burst and refill of each of its buckets, and whether it spares renewals.
+struct Model {
+    limits: Limits,
+    failures: (i64, i64),
+    certificates_per_set: (i64, i64),
+    certificates_per_domain: (i64, i64),
+    orders: (i64, i64),
+    spares_renewals: bool,
+}
+
+impl Model {
+    fn lets_encrypt() -> Self {
+        Self {
+            limits: Limits::of(&Issuer::LetsEncrypt, &RateLimits::default()),
+            failures: (5, 12 * MINUTE),
+            certificates_per_set: (5, 34 * HOUR),
+            certificates_per_domain: (50, 202 * MINUTE),
+            orders: (300, 36 * 1000),
+            spares_renewals: true,
+        }
+    }
+
+    fn configured() -> Self {
+        let rate = |count, seconds| Some(Rate::Limited { count, per: Duration::from_secs(seconds) });
+        let configured = RateLimits {
+            orders: rate(2, 3600),
+            certificates_per_domain: rate(2, 7 * 86_400),
+            certificates_per_set: rate(3, 7 * 86_400),
+            ..RateLimits::default()
+        };
+        Self {
+            limits: Limits::of(&Issuer::Directory("https://ca.example/d".parse().unwrap()), &configured),
+            failures: (5, 12 * MINUTE),
+            certificates_per_set: (3, 56 * HOUR),
+            certificates_per_domain: (2, 84 * HOUR),
+            orders: (2, 30 * MINUTE),
+            spares_renewals: false,
+        }
+    }
+}
+
 /// What the CA has counted, as the list that it is: when, and whether nobody had asked for it.
 #[derive(Default)]
 struct Counted {
     failures: Vec<(i64, bool)>,
-    certificates: Vec<i64>,
+    per_set: Vec<i64>,
+    per_domain: Vec<i64>,
+    orders: Vec<i64>,
+}
+
+/// An order as the CA sees it.
+#[derive(Clone, Copy)]
+struct Order {
+    is_renewal: bool,
+    /// The CA has suggested it, and takes what it says that it replaces.
+    is_suggested: bool,
+    /// Nobody has asked for it.
+    forced: bool,
 }
 
 /// Tokens that are left after taking one at each of these moments, refilled bit by bit; negative when the
@@ -49,10 +103,34 @@ pub(super) fn lowest_level(moments: &[i64], burst: i64, every: i64) -> i64 {
 }
 
 impl Counted {
-    fn check(&self, seed: u64) {
+    fn order(&mut self, at: i64, order: Order, model: &Model) {
+        if !(model.spares_renewals && order.is_renewal) {
+            self.orders.push(at);
+        }
+    }
+
+    fn certificate(&mut self, at: i64, order: Order, model: &Model) {
+        if !(model.spares_renewals && order.is_renewal) {
+            self.per_domain.push(at);
+        }
+        if !(model.spares_renewals && order.is_suggested) {
+            self.per_set.push(at);
+        }
+    }
+
+    fn check(&self, seed: u64, model: &Model) {
         let all: Vec<i64> = self.failures.iter().map(|(at, _)| *at).collect();
-        assert!(lowest_level(&all, 5, 12 * MINUTE) >= 0, "the CA locks out history {seed}: {all:?}");
-        assert!(lowest_level(&self.certificates, 5, 34 * HOUR) >= 0, "too many of a set in history {seed}");
+        for (what, moments, (burst, every)) in [
+            ("failures", &all, model.failures),
+            ("certificates of a set", &self.per_set, model.certificates_per_set),
+            ("certificates of a domain", &self.per_domain, model.certificates_per_domain),
+            ("orders", &self.orders, model.orders),
+        ] {
+            assert!(
+                lowest_level(moments, burst, every) >= 0,
+                "the CA locks out history {seed} for its {what}: {moments:?}"
+            );
+        }
         let unattended = self.failures.iter().filter(|(_, forced)| !forced).map(|(at, _)| *at);
         let unattended: Vec<i64> = unattended.collect();
         let in_an_hour = unattended.windows(5).find(|five| five[4] - five[0] <= HOUR);
@@ -62,14 +140,14 @@ impl Counted {
 
 /// A few attempts for one name, forced or not, at odd moments; some end well, some badly, some in a crash,
 /// some overlap.
-fn history(seed: u64, limits: &Limits, name: &[Identifier]) -> (usize, usize) {
+fn history(seed: u64, model: &Model, name: &[Identifier]) -> (usize, usize) {
     let mut random = Random(seed);
     let mut ledger = Ledger::new();
     let mut counted = Counted::default();
     let mut now = 1_795_438_800_000;
-    let mut open: Vec<(Charge, bool, i64)> = Vec::new();
+    let mut open: Vec<(Charge, Order, i64)> = Vec::new();
     // No attempt takes an hour.
-    let longest = |open: &[(Charge, bool, i64)], to: i64| {
+    let longest = |open: &[(Charge, Order, i64)], to: i64| {
         open.iter()
             .map(|(_, _, begun_at)| begun_at + LONGEST_ATTEMPT - 10 * MINUTE)
             .min()
@@ -81,13 +159,21 @@ fn history(seed: u64, limits: &Limits, name: &[Identifier]) -> (usize, usize) {
     for _ in 0..3 + random.below(5) {
         let later = now + i64::try_from(random.below(usize::try_from(pause).unwrap())).unwrap();
         now = longest(&open, later).max(now);
-        let forced = random.one_in(3);
-        let ask =
-            Ask { issuer: "c", account: "a", force: forced, is_renewal: true, ..Ask::for_identifiers(name) };
-        match ledger.begin(&ask, limits, moment(now)) {
+        let is_renewal = !random.one_in(3);
+        let is_suggested = is_renewal && random.one_in(4);
+        let order = Order { is_renewal, is_suggested, forced: random.one_in(3) };
+        let ask = Ask {
+            issuer: "c",
+            account: "a",
+            force: order.forced,
+            is_renewal,
+            by_renewal_information: is_suggested,
+            ..Ask::for_identifiers(name)
+        };
+        match ledger.begin(&ask, &model.limits, moment(now)) {
             Ok(charge) => {
                 begun += 1;
-                open.push((charge, forced, now));
+                open.push((charge, order, now));
             }
             Err(refusal) => {
                 refused += 1;
@@ -99,23 +185,27 @@ fn history(seed: u64, limits: &Limits, name: &[Identifier]) -> (usize, usize) {
         }
         if random.one_in(6) {
             // A crash: what was under way may have failed at any moment until now.
-            for (_, forced, _) in open.drain(..) {
-                counted.failures.push((now, forced));
+            for (_, order, _) in open.drain(..) {
+                counted.order(now, order, model);
+                counted.failures.push((now, order.forced));
             }
             now += i64::try_from(random.below(60_000)).unwrap();
             ledger = Ledger::restored(ledger.file(moment(now)), moment(now));
         }
-        while let Some((charge, forced, _)) = (!random.one_in(4)).then(|| open.pop()).flatten() {
+        while let Some((charge, order, _)) = (!random.one_in(4)).then(|| open.pop()).flatten() {
             let heard = now + i64::try_from(random.below(20_000)).unwrap();
-            let happened = Happened { asked: true, ordered: true, ..Happened::default() };
+            let exempt = order.is_suggested;
+            let happened = Happened { asked: true, ordered: true, exempt, ..Happened::default() };
             let happened = match random.below(8) {
                 0 => Happened::default(),
-                1 => {
-                    counted.certificates.push(now);
+                1 | 2 => {
+                    counted.order(now, order, model);
+                    counted.certificate(now, order, model);
                     Happened { obtained: true, ..happened }
                 }
                 _ => {
-                    counted.failures.push((now, forced));
+                    counted.order(now, order, model);
+                    counted.failures.push((now, order.forced));
                     Happened { failed: name.to_vec(), ..happened }
                 }
             };
@@ -123,18 +213,19 @@ fn history(seed: u64, limits: &Limits, name: &[Identifier]) -> (usize, usize) {
             ledger.settle(charge, &happened, moment(now));
         }
     }
-    counted.check(seed);
+    counted.check(seed, model);
     (begun, refused)
 }
 
 #[test]
 fn a_million_histories_are_never_over_a_limit() {
     let run = |first: u64| {
-        let limits = Limits::of(&Issuer::LetsEncrypt, &RateLimits::default());
+        let models = [Model::lets_encrypt(), Model::configured()];
         let name = ["www.null-i.net".parse().unwrap()];
         let (mut histories, mut begun, mut refused) = (0, 0, 0);
         for seed in (first..HISTORIES).step_by(usize::try_from(THREADS).unwrap()) {
-            let (b, r) = history(seed, &limits, &name);
+            let model = &models[usize::try_from(seed / THREADS % 2).unwrap()];
+            let (b, r) = history(seed, model, &name);
             (histories, begun, refused) = (histories + 1, begun + b, refused + r);
         }
         (histories, begun, refused)

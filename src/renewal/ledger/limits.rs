@@ -25,11 +25,14 @@ pub struct Limits {
     orders: Option<Limit>,
     accounts: Option<Limit>,
     reserve: i64,
+    /// Renewals are counted less than first orders: see [`Limits::spare_renewals`].
+    spares_renewals: bool,
 }
 
 impl Limits {
     /// What is known of the CA. What is configured counts in its place, except at Let's Encrypt's staging
-    /// and the embedded CA, which are there to be tried against.
+    /// and the embedded CA, which are there to be tried against. It is the number that is configured: what
+    /// Let's Encrypt leaves out of its counts is left out of another number too.
     pub fn of(issuer: &Issuer, configured: &RateLimits) -> Self {
         let per_3_hours = Limit::new(300, 36 * SECOND);
         let hourly = Limit::new(5, 12 * MINUTE);
@@ -42,6 +45,7 @@ impl Limits {
             orders: None,
             accounts: None,
             reserve: 0,
+            spares_renewals: false,
         };
         let known = match issuer {
             Issuer::Embedded => return unlimited,
@@ -51,6 +55,7 @@ impl Limits {
                 domain: Some(Limit::new(30_000, 20_160)),
                 orders: Some(Limit::new(1500, 7200)),
                 accounts: Some(Limit::new(50, 216 * SECOND)),
+                spares_renewals: true,
                 ..unlimited
             },
             Issuer::LetsEncrypt => Self {
@@ -60,6 +65,7 @@ impl Limits {
                 domain: Some(Limit::new(50, 202 * MINUTE)),
                 orders: Some(per_3_hours),
                 accounts: Some(Limit::new(10, 18 * MINUTE)),
+                spares_renewals: true,
                 ..unlimited
             },
             Issuer::ZeroSsl | Issuer::Google | Issuer::Directory(_) => {
@@ -115,6 +121,13 @@ impl Limits {
     /// Failures that are the operator's.
     pub(super) fn reserve(&self) -> i64 {
         self.reserve
+    }
+
+    /// Whether the CA leaves renewals out of what it counts: those of the same names out of the orders and
+    /// the certificates of a domain, and those that it has suggested itself out of those of a set as well.
+    /// That is Let's Encrypt's rule. Of no other CA it is known, so everything counts there.
+    pub(super) fn spare_renewals(&self) -> bool {
+        self.spares_renewals
     }
 
     /// Whether the CA counts nothing.

@@ -173,6 +173,57 @@ fn five_certificates_of_a_set_and_fifty_below_a_domain() {
     ledger.allows(&ask(&names(&["null-i.org"])), &lets_encrypt(), start()).unwrap();
 }
 
+/// Only Let's Encrypt is known to leave renewals out of its counts.
+#[test]
+fn renewals_count_at_other_cas() {
+    let www = names(&["www.null-i.net"]);
+    let rate = |count| Some(Rate::Limited { count, per: Duration::from_secs(7 * 86_400) });
+    let configured = |orders, domain, set| RateLimits {
+        orders,
+        certificates_per_domain: domain,
+        certificates_per_set: set,
+        ..RateLimits::default()
+    };
+    let directory = Issuer::Directory("https://ca.example/d".parse().unwrap());
+    for (configured, kind) in [
+        (configured(rate(2), None, None), BucketKind::Orders),
+        (configured(None, rate(2), None), BucketKind::RegisteredDomain),
+        (configured(None, None, rate(2)), BucketKind::Set),
+    ] {
+        let suggested = Ask { is_renewal: true, by_renewal_information: true, ..ask(&www) };
+        let renewal = Ask { by_renewal_information: false, force: true, ..suggested };
+        let happened = Happened { exempt: true, ..obtained() };
+        let limits = Limits::of(&directory, &configured);
+        let mut ledger = Ledger::new();
+        for _ in 0..2 {
+            let charge = ledger.begin(&renewal, &limits, start()).unwrap();
+            ledger.settle(charge, &happened, start());
+        }
+        for one_more in [&renewal, &suggested] {
+            let refusal = ledger.allows(one_more, &limits, start()).unwrap_err();
+            assert_eq!(refusal.obstacle, Obstacle::Bucket(kind));
+        }
+        // There it is another number, and the same rule.
+        for issuer in [Issuer::LetsEncrypt, Issuer::LetsEncryptStaging] {
+            let limits = Limits::of(&issuer, &configured);
+            let mut ledger = Ledger::new();
+            for _ in 0..4 {
+                let charge = ledger.begin(&suggested, &limits, start()).unwrap();
+                ledger.settle(charge, &happened, start());
+            }
+        }
+        let limits = Limits::of(&Issuer::LetsEncrypt, &configured);
+        let mut ledger = Ledger::new();
+        for _ in 0..2 {
+            let charge = ledger.begin(&renewal, &limits, start()).unwrap();
+            ledger.settle(charge, &obtained(), start());
+        }
+        assert_eq!(ledger.allows(&renewal, &limits, start()).is_ok(), kind != BucketKind::Set);
+        let other = names(&["other.null-i.net"]);
+        ledger.allows(&ask(&other), &limits, start()).expect("renewals have left everything to first orders");
+    }
+}
+
 #[test]
 fn a_replacement_that_the_ca_did_not_take_is_counted() {
     let (www, limits) = (names(&["www.null-i.net"]), lets_encrypt());
@@ -262,6 +313,24 @@ fn the_cas_word_counts_whatever_is_said() {
     let mut ledger = Ledger::new();
     ledger.blocked("letsencrypt", Scope::Issuer, start(), start());
     assert!(!ledger.needs_saving());
+}
+
+#[test]
+fn a_pause_of_the_renewal_information_holds_up_no_order() {
+    let (mut ledger, www) = (Ledger::new(), names(&["www.null-i.net"]));
+    ledger.blocked("letsencrypt", Scope::Information, start() + 90 * MINUTE, start());
+    let mut ledger = reloaded(&ledger, start());
+    ledger.allows(&ask(&www), &lets_encrypt(), start()).unwrap();
+    assert_eq!(ledger.information_waits("letsencrypt", start()), Some(start() + 90 * MINUTE));
+    assert_eq!(ledger.information_waits("letsencrypt", start() + 90 * MINUTE), None);
+    assert_eq!(ledger.information_waits("google", start()), None);
+    // A clock that was ahead when it was written does not stretch it.
+    assert_eq!(ledger.information_waits("letsencrypt", start() - DAY), Some(start() - DAY + 90 * MINUTE));
+    // What is said of everything is said of this too; what is said of names is not.
+    ledger.blocked("google", Scope::Identifiers(&www), start() + MINUTE, start());
+    assert_eq!(ledger.information_waits("google", start()), None);
+    ledger.blocked("google", Scope::Issuer, start() + MINUTE, start());
+    assert_eq!(ledger.information_waits("google", start()), Some(start() + MINUTE));
 }
 
 #[test]

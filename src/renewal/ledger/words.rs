@@ -40,7 +40,7 @@ pub(super) fn refusal(seen: &Seen<'_>, ask: &Ask<'_>, limits: &Limits, until: i6
         Seen::Unknown => (
             Obstacle::Unknown,
             format!(
-                "the record of what was asked of the CA (ledger.json) was damaged, so its limits are taken as used up until {at}, the reserve for `--force` included"
+                "the record of what was asked of the CA (ledger.json) was damaged or lost, so its limits are taken as used up until {at}, the reserve for `--force` included"
             ),
         ),
         Seen::NoRoom => (

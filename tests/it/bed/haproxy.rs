@@ -1,5 +1,6 @@
 //! A real HAProxy that ends TLS with PEM files, and has a runtime API.
 
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -29,7 +30,7 @@ impl Haproxy {
         mode: &[&str],
     ) -> Self {
         let (socket, user_socket) = (Self::socket(bed), Self::user_socket(bed));
-        let files: String = combined.iter().map(|file| format!(" crt {}", file.display())).collect();
+        let files: String = combined.iter().map(|file| format!(" crt {file:?}")).collect();
         let config = bed.write(
             "haproxy/haproxy.cfg",
             format!(
@@ -43,7 +44,9 @@ impl Haproxy {
         );
         let mut command = program("/usr/sbin/haproxy");
         let process = Process::start("haproxy", command.args(mode).arg("-f").arg(&config));
-        until("haproxy listens", || is_open(port).then_some(()));
+        // Its sockets come to their names after its ports.
+        let has_sockets = || [&socket, &user_socket].iter().all(|path| UnixStream::connect(path).is_ok());
+        until("haproxy listens", || (is_open(port) && has_sockets()).then_some(()));
         Self { process, config, port }
     }
 

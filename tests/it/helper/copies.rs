@@ -156,6 +156,30 @@ fn copies_are_whole_with_owner_and_mode_and_left_when_they_are_there() {
 }
 
 #[test]
+fn what_was_there_before_the_first_copy_can_be_put_back() {
+    needs!("root", "mounts");
+    let bed = Bed::new();
+    let table = "[deploy.x]\nreload = [\"true\"]\nverify = []\n\
+         copy = { fullchain = \"/run/tls/chain.pem\", key = \"/run/tls/key.pem\" }\n";
+    let rig = Rig::start(&bed, &["x"], table);
+    let (version, _) = rig.renew(&bed);
+    rig.mounts.sh("mkdir /run/tls; cd /run/tls; echo theirs >chain.pem; chmod 604 chain.pem").expect_code(0);
+    let list = "cd /run/tls; stat -c '%a %n' $(ls -A); cat chain.pem";
+    let before = rig.mounts.sh(list).stdout;
+    assert_eq!(rig.put_back("x", version), Ok(false), "nothing is kept yet");
+    for _ in 0..2 {
+        // Twice: what a crash has left half-done is done again, and does not take the place of what is kept.
+        rig.copy_first("x", version).unwrap();
+    }
+    let files = rig.mounts.sh("ls -A /run/tls").stdout;
+    assert_eq!(files, ".chain.pem.before-wicketgate\nchain.pem\nkey.pem\n");
+    assert_eq!(rig.put_back("x", version), Ok(true));
+    rig.mounts.sh("rm /run/tls/key.pem").expect_code(0);
+    assert_eq!(rig.mounts.sh(list).stdout, before, "its mode and all");
+    assert_eq!(rig.put_back("x", version), Ok(false));
+}
+
+#[test]
 fn a_full_disk_leaves_the_old_files() {
     needs!("root", "mounts");
     let bed = Bed::new();
@@ -198,4 +222,37 @@ fn what_is_planted_in_the_state_directory_is_not_copied() {
     let told = rig.copy("x", version).unwrap_err();
     assert!(told.contains("the private key cannot be read") && !told.contains("root"), "{told}");
     assert_eq!(rig.mounts.sh("ls -A /mnt").stdout, "");
+}
+
+#[test]
+fn a_parent_that_is_swapped_meanwhile_leads_nowhere() {
+    needs!("root", "mounts");
+    let bed = Bed::new();
+    let table = "[deploy.x]\nreload = [\"true\"]\nverify = []\n\
+         copy = { fullchain = \"/mnt/up/d/chain.pem\", key = \"/mnt/up/d/key.pem\" }\n";
+    let rig = Rig::start(&bed, &["x"], table);
+    let mut version = rig.renew(&bed).0;
+    rig.mounts.sh("mkdir -p /mnt/up/d /mnt/evil/d; ln -s /mnt/evil /mnt/link").expect_code(0);
+    let swap = "import ctypes, os
+libc = ctypes.CDLL(None)
+print('swapping', flush=True)
+while True: libc.renameat2(-100, b'/mnt/up', -100, b'/mnt/link', 2)";
+    let swapping = Process::start("the swapper", rig.mounts.command("/usr/bin/python3").args(["-c", swap]));
+    swapping.wait_for_line("swapping");
+    let (mut copied, mut refused) = (0, 0);
+    for n in 0..400 {
+        if n % 40 == 0 {
+            version = rig.renew(&bed).0;
+        }
+        match rig.copy("x", version) {
+            Ok(()) => copied += 1,
+            Err(told) => {
+                assert!(told.contains(" is not written: ") && told.contains("/mnt/up "), "{told}");
+                refused += 1;
+            }
+        }
+    }
+    drop(swapping);
+    assert!(copied > 0 && refused > 0, "{copied} copied, {refused} refused");
+    assert_eq!(rig.mounts.sh("ls -A /mnt/evil/d").stdout, "");
 }

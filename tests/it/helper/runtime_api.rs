@@ -38,6 +38,44 @@ fn a_certificate_is_replaced_without_a_reload() {
 }
 
 #[test]
+fn several_certificates_are_replaced_or_none() {
+    needs!("root", "mounts", "haproxy", "openssl");
+    let bed = Bed::new();
+    let names = [NAME, "example.org", "example.net"];
+    let certificates: String = names
+        .iter()
+        .map(|name| format!("[[certificate]]\nhostnames = [\"{name}\"]\ndeploy = [\"haproxy\"]\n"))
+        .collect();
+    let copy = "copy = { combined = \"/mnt/a folder/{name}.pem\" }";
+    let rig = Rig::with(&bed, &(certificates + &table(&Haproxy::socket(&bed), copy)));
+    rig.mounts.sh("mkdir '/mnt/a folder'").expect_code(0);
+    let copy = |name: &str, version| {
+        let copied = rig.client.copy(&rig.config, "haproxy", name, version, false);
+        rig.runtime.block_on(copied).map_err(sentence).unwrap();
+    };
+    let renew = |name: &str| {
+        let (version, leaf) = rig.renew_for(&bed, name);
+        copy(name, version);
+        leaf
+    };
+    let first = names.map(renew);
+    let inside = |program: &str| rig.mounts.command(program);
+    let files = ["/mnt/a folder/www.example.test.pem", "/mnt/a folder/example.org.pem"].map(Path::new);
+    let haproxy = Haproxy::start(&bed, &inside, &files, bed.port());
+    let served = |name: &str| served_leaf(haproxy.port(), name).unwrap();
+    assert_eq!([served(names[0]), served(names[1])], first[..2]);
+    let second = names.map(renew);
+    rig.reload_for("haproxy", &names[..2]).unwrap();
+    assert_eq!([served(names[0]), served(names[1])], second[..2]);
+    // One of them that HAProxy has not read keeps the others from being replaced.
+    let third = names.map(renew);
+    assert_ne!(third, second);
+    let told = rig.reload_for("haproxy", &names).unwrap_err();
+    assert!(told.contains("HAProxy has not read /mnt/a folder/example.net.pem nor "), "{told}");
+    assert_eq!([served(names[0]), served(names[1])], second[..2]);
+}
+
+#[test]
 fn what_haproxy_does_not_take_is_told_and_withdrawn() {
     needs!("root", "mounts", "haproxy");
     let bed = Bed::new();
@@ -48,8 +86,10 @@ fn what_haproxy_does_not_take_is_told_and_withdrawn() {
         table(&bed.path("nobody.sock"), "service = \"haproxy\"").replace("deploy.haproxy", "deploy.gone"),
         table(&bed.path("hangs.sock"), "service = \"haproxy\"\ntimeout = \"1s\"")
             .replace("deploy.haproxy", "deploy.hanging"),
+        table(&bed.path("closes.sock"), "service = \"haproxy\"").replace("deploy.haproxy", "deploy.closing"),
     ];
-    let rig = Rig::start(&bed, &["haproxy", "looking", "gone", "hanging"], &tables.concat());
+    let servers = ["haproxy", "looking", "gone", "hanging", "closing"];
+    let rig = Rig::start(&bed, &servers, &tables.concat());
     let told = rig.reload("haproxy").unwrap_err();
     assert!(told.contains("www.example.test has no live version in "), "{told}");
     rig.renew(&bed);
@@ -76,6 +116,13 @@ fn what_haproxy_does_not_take_is_told_and_withdrawn() {
     let _silent = UnixListener::bind(bed.path("hangs.sock")).unwrap();
     let told = rig.reload("hanging").unwrap_err();
     assert!(told.contains("HAProxy did not take everything at ") && told.contains("within 1 s"), "{told}");
+    let closing = UnixListener::bind(bed.path("closes.sock")).unwrap();
+    std::thread::spawn(move || drop(closing.accept()));
+    let told = rig.reload("closing").unwrap_err();
+    assert!(
+        told.contains("HAProxy gave no answer to `show ssl cert` at ") && told.contains("tune.bufsize"),
+        "{told}"
+    );
     let said = rig.process.lines().concat();
     assert!(!said.contains("PRIVATE") && !said.contains("MIGH"), "{said}");
 }

@@ -1,6 +1,5 @@
 //! The known servers, without systemd: tested, told by signal, found, missed, and started as they ran.
 
-use std::path::Path;
 use std::process::Command;
 
 use super::*;
@@ -153,5 +152,4 @@ fn what_is_not_sure_is_asked_for() {
     assert!(told.contains("a view of its own on the files; write `check` and `reload` for it"), "{told}");
     assert_eq!(rig.is_running("nginx"), Ok(None));
     drop(nginx);
-    let _: &Path = bed.dir();
 }

@@ -1,16 +1,22 @@
-//! A preflight that finds what would fail: the CA is not asked, until somebody wants it to be.
+//! What would fail is found before the CA is asked: by the preflight, unless somebody wants it to be asked
+//! all the same, and where the certificate is to go.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::time::Duration;
 
 use serde_json::json;
+use wicketgate::rehearsal::Faults;
 
 use super::NAME;
 use super::bench::{Bench, says};
 use crate::bed::client::is_open;
 use crate::bed::nameserver::NameServer;
+use crate::bed::process::Process;
+use crate::bed::wicketgate::command;
 use crate::bed::zone::{self, Told};
-use crate::bed::{Bed, needs, until};
+use crate::bed::{Bed, PATIENCE, needs, set_mode, until};
 
 const DEAD: &str = "dead.example.test";
 
@@ -134,4 +140,45 @@ fn a_name_that_does_not_exist_keeps_no_renewal_waiting() {
     let ran = bench.later("+20m", &["renew"]).expect_code(1);
     says(&ran, &["obtained a certificate for www.example.test", "LACKS dead.example.test"]);
     assert_eq!((bench.ca.seen().orders, bench.status()["failures"].clone()), (2, json!(0)));
+}
+
+#[test]
+fn what_could_not_be_served_is_not_ordered() {
+    let bench = Bench::new(&[NAME]);
+    let live = bench.setup.live(NAME);
+    fs::create_dir_all(&live).unwrap();
+    set_mode(&bench.setup.state, 0o700);
+    let ran = bench.command(&["renew"]).expect_code(1);
+    says(&ran, &["live/www.example.test is a directory, where a link", "move it out of the way"]);
+    fs::remove_dir(&live).unwrap();
+    fs::write(&live, "").unwrap();
+    says(&bench.command(&["renew", "--force"]).expect_code(1), &["is a file, where a link"]);
+    says(&bench.command(&["rehearse"]).expect_code(1), &["is a file, where a link", "would FAIL"]);
+    assert_eq!((bench.ca.seen().orders, is_open(bench.setup.gate)), (0, false));
+    fs::remove_file(&live).unwrap();
+    bench.command(&["renew", "--force"]).expect_code(0);
+    assert_eq!(bench.ca.seen().orders, 1);
+}
+
+#[test]
+fn what_was_stored_and_could_not_be_served_is_not_ordered_again() {
+    let bench = Bench::new(&[NAME]);
+    bench.ca.set(Faults { processing: Duration::from_secs(3), ..Faults::default() });
+    let config = bench.setup.write(&bench.bed);
+    let mut renew = Process::start("wicketgate renew", command(&config).arg("renew"));
+    let live = bench.setup.live(NAME);
+    until("it is ordered", || (bench.ca.seen().orders == 1).then_some(()));
+    fs::create_dir_all(live.join("precious")).unwrap();
+    assert_eq!(renew.wait(PATIENCE).code(), Some(1));
+    let lines = renew.lines().join("\n");
+    assert!(lines.contains("stored as version 1, but cannot be served yet"), "{lines}");
+    says(&bench.command(&["renew", "--force"]).expect_code(1), &["cannot put in place"]);
+    fs::remove_dir_all(&live).unwrap();
+    let ran = bench.command(&["renew", "--force"]).expect_code(0);
+    says(&ran, &["version 1, which was obtained before, can be served now", "obtained a certificate"]);
+    let seen = bench.ca.seen();
+    assert_eq!((seen.orders, seen.certificates), (1, 1));
+    assert_eq!(bench.setup.stored(NAME)[0].names, [NAME]);
+    bench.command(&["renew", "--force"]).expect_code(0);
+    assert_eq!(bench.ca.seen().orders, 2);
 }

@@ -123,3 +123,20 @@ fn a_ca_that_wants_patience_gets_it() {
         assert_eq!(bench.ca.seen().orders, 1, "{answer:?}");
     }
 }
+
+/// Only Let's Encrypt is known to leave renewals out of what it counts.
+#[test]
+fn configured_limits_hold_for_renewals_too() {
+    for (limits, told) in [
+        ("orders = \"2 in 1h\"", "takes 2 new orders of an account this hour"),
+        ("certificates-per-domain = \"2 in 7d\"", "signs 2 certificates below example.test in 7 days"),
+        ("certificates-per-set = \"2 in 7d\"", "signs 2 certificates for exactly the same name in 7 days"),
+    ] {
+        let mut bench = Bench::new(&[NAME]);
+        bench.setup = bench.setup.tables(&format!("[acme.limits]\n{limits}"));
+        bench.command(&["renew", "--force"]).expect_code(0);
+        bench.command(&["renew", "--force"]).expect_code(0);
+        says(&bench.command(&["renew", "--force"]).expect_code(75), &[told]);
+        assert_eq!(bench.ca.seen().orders, 2, "{limits}");
+    }
+}

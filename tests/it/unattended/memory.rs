@@ -78,3 +78,35 @@ fn a_damaged_state_does_not_stop_what_is_served() {
     assert_eq!(bench.setup.stored(NAME)[0], leaf);
     assert_eq!(bench.ca.seen().orders, 1);
 }
+
+#[test]
+fn a_ledger_that_is_missing_beside_an_account_is_no_new_one() {
+    needs!("faketime");
+    let bench = Bench::new(&[NAME]);
+    bench.command(&["renew"]).expect_code(0);
+    fs::remove_file(ledger(&bench)).unwrap();
+    let ran = bench.command(&["renew", "--force"]).expect_code(75);
+    says(
+        &ran,
+        &["ledger.json is missing, although there are accounts", "nothing is asked of a CA for an hour"],
+    );
+    bench.later("+58m", &["renew", "--force"]).expect_code(75);
+    bench.later("+62m", &["renew", "--force"]).expect_code(0);
+    assert_eq!(bench.ca.seen().orders, 2);
+}
+
+#[test]
+fn a_damaged_outbox_is_set_aside() {
+    let bench = Bench::new(&[NAME]);
+    bench.command(&["renew"]).expect_code(0);
+    let outbox = bench.setup.state.join("outbox.json");
+    let aside = |n: u32| bench.setup.state.join(format!("outbox.json.damaged-{n}"));
+    fs::write(&outbox, "{").unwrap();
+    says(&bench.command(&["renew"]).expect_code(0), &["outbox.json is damaged", ".damaged-1"]);
+    assert_eq!(fs::read_to_string(aside(1)).unwrap(), "{");
+    let _ = fs::remove_file(&outbox);
+    fs::create_dir(&outbox).unwrap();
+    says(&bench.command(&["renew"]).expect_code(0), &["outbox.json is damaged", ".damaged-2"]);
+    assert!(aside(2).is_dir() && !outbox.is_dir());
+    assert!(!bench.command(&["renew"]).expect_code(0).text().contains("damaged"));
+}

@@ -8,7 +8,7 @@ use wicketgate::rehearsal::{Faults, ProblemType, RefusalForm, RefusedIdentifiers
 use super::NAME;
 use super::bench::{Bench, events, failing, identifier, says, told};
 use crate::bed::needs;
-use crate::bed::process::run;
+use crate::bed::process::{Ran, run};
 use crate::bed::wicketgate::PROGRAM;
 
 const DEAD: &str = "dead.example.test";
@@ -45,7 +45,8 @@ fn a_dead_name_is_left_out_and_comes_back() {
     says(&ran, &["LACKS dead.example.test"]);
     assert_eq!(bench.failed(DEAD), 1);
     // It fails on, alone, and what there is stays.
-    bench.later("+2m", &["renew"]).expect_code(1);
+    let ran = bench.later("+2m", &["renew"]).expect_code(1);
+    says(&ran, &["FAILED to take back dead.example.test", "nothing changes for its other names"]);
     assert_eq!((bench.failed(DEAD), bench.ca.seen().certificates), (2, 1));
 
     bench.ca.set(Faults::default());
@@ -85,10 +86,26 @@ fn nothing_is_left_out_where_that_is_not_wanted() {
 fn in_an_emergency_what_keeps_failing_is_left_out() {
     needs!("faketime");
     let bench = bench("emergency");
+    let ran = emergency(&bench);
+    says(&ran, &["OBTAINED WITHOUT dead.example.test", "CAA"]);
+    assert_eq!(stored(&bench), ["also.example.test", NAME]);
+}
+
+#[test]
+fn not_in_an_emergency_either_where_that_is_not_wanted() {
+    needs!("faketime");
+    let bench = bench("never");
+    let ran = emergency(&bench);
+    says(&ran, &["CAA"]);
+    assert_eq!((stored(&bench).len(), bench.ca.seen().certificates), (3, 1));
+}
+
+/// One name is refused from the moment on that the certificate is there; the renewal in its last minutes.
+fn emergency(bench: &Bench) -> Ran {
     let hour = Duration::from_secs(3600);
     bench.ca.visit(move |ca| ca.set_leaf_lifetime(Some(hour)).unwrap());
     bench.command(&["renew"]).expect_code(0);
-    assert_eq!(stored(&bench).len(), 3);
+    assert_eq!(stored(bench).len(), 3);
     // Names that were proven before are not validated again, so the CA refuses this one for itself.
     bench.ca.set(Faults {
         refused: Some(RefusedIdentifiers {
@@ -101,10 +118,8 @@ fn in_an_emergency_what_keeps_failing_is_left_out() {
     // Due, and far from an emergency.
     bench.later("+40m", &["renew"]).expect_code(1);
     bench.later("+40m", &["renew", "--force"]).expect_code(1);
-    assert_eq!((stored(&bench).len(), bench.ca.seen().certificates), (3, 1));
-    let ran = bench.later("+56m", &["renew"]).expect_code(1);
-    says(&ran, &["OBTAINED WITHOUT dead.example.test", "CAA"]);
-    assert_eq!(stored(&bench), ["also.example.test", NAME]);
+    assert_eq!((stored(bench).len(), bench.ca.seen().certificates), (3, 1));
+    bench.later("+56m", &["renew"]).expect_code(1)
 }
 
 #[test]

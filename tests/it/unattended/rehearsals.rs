@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use super::NAME;
 use super::bench::{Bench, says};
 use crate::bed::client::{is_open, served_leaf};
-use crate::bed::needs;
-use crate::bed::wicketgate::walk;
+use crate::bed::wicketgate::{Setup, walk};
+use crate::bed::{Bed, needs};
 
 const WELL: &str = "verdict: a renewal would work; nothing was changed";
 const FAIL: &str = "verdict: a renewal would FAIL as things are; nothing was changed";
@@ -84,6 +84,35 @@ fn a_rehearsal_fails_where_a_renewal_would() {
 #[test]
 fn a_rehearsal_of_an_unknown_name_is_refused() {
     let bench = Bench::new(&[NAME]);
-    let ran = bench.command(&["rehearse", "other.example.test"]).expect_code(1);
+    let ran = bench.command(&["rehearse", "other.example.test"]).expect_code(2);
     says(&ran, &["no certificate is named other.example.test"]);
+}
+
+#[test]
+fn without_a_certificate_there_is_nothing_to_rehearse() {
+    let bench = Bench::without_certificates(&[NAME]);
+    let ran = bench.command(&["rehearse"]).expect_code(1);
+    says(&ran, &["there is nothing to rehearse"]);
+    assert!(!ran.text().contains("verdict"), "{}", ran.text());
+}
+
+#[test]
+fn what_a_killed_rehearsal_has_left_goes_at_the_next_start() {
+    let bench = Bench::new(&[NAME]);
+    bench.command(&["renew"]).expect_code(0);
+    let left = bench.setup.state.join("rehearsal");
+    fs::create_dir_all(left.join("lineages/x/versions/0001")).unwrap();
+    fs::write(left.join("lineages/x/versions/0001/privkey.pem"), "").unwrap();
+    bench.command(&["renew"]).expect_code(0);
+    assert!(!left.exists());
+}
+
+/// It forgets at each start what it has signed, and nobody need know.
+#[test]
+fn the_embedded_ca_is_not_complained_about() {
+    let bed = Bed::new();
+    let setup = Setup::embedded(&bed).certificate(&[NAME]).without_front();
+    setup.renew(&bed).expect_code(0);
+    let ran = setup.command(&bed, &["renew", "--force"]).expect_code(0);
+    assert!(!ran.text().contains("warning"), "{}", ran.text());
 }

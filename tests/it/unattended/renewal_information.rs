@@ -4,10 +4,12 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use wicketgate::clock;
-use wicketgate::rehearsal::{AnswerFault, Faults, ProblemType, RenewalFaults, RetryAfter, WindowFault};
+use wicketgate::rehearsal::{
+    AnswerFault, AnswerScope, Faults, ProblemType, RenewalFaults, RetryAfter, WindowFault,
+};
 
 use super::NAME;
-use super::bench::Bench;
+use super::bench::{Bench, says};
 use crate::bed::client::served_leaf;
 use crate::bed::{needs, until};
 
@@ -131,4 +133,74 @@ fn a_replacement_that_is_refused_is_ordered_plainly() {
         let seen = bench.ca.seen();
         assert_eq!((seen.certificates, seen.orders, seen.orders_with_replaces), (2, 2, 0), "{kind:?}");
     }
+}
+
+/// What a CA says with 503 is heeded for each of its certificates, and over restarts.
+#[test]
+fn a_pause_that_the_ca_asks_for_is_kept() {
+    needs!("faketime");
+    let mut bench = Bench::without_certificates(&[NAME, "other.example.test"]);
+    bench.setup = bench.setup.acme("concurrency = 1");
+    bench.add(&[NAME], "");
+    bench.add(&["other.example.test"], "");
+    bench.command(&["renew"]).expect_code(0);
+    for status in [503, 429] {
+        let answer = AnswerFault::Status(status, RetryAfter::Seconds(DAY / 12));
+        bench.ca.set(renewal(RenewalFaults { answer, ..RenewalFaults::default() }));
+        let (before, ahead) = (
+            bench.ca.seen().renewal_info_asks,
+            if status == 503 { ["+0s", "+1h"] } else { ["+13h", "+14h"] },
+        );
+        for ahead in ahead {
+            bench.later(ahead, &["renew"]).expect_code(0);
+            assert_eq!(bench.ca.seen().renewal_info_asks, before + 1, "{status} {ahead}");
+        }
+    }
+    bench.ca.set(Faults::default());
+    bench.later("+16h", &["renew"]).expect_code(0);
+    assert_eq!(bench.ca.seen().renewal_info_asks, 4);
+    // It was about renewal information alone.
+    let answer = AnswerFault::Status(503, RetryAfter::Seconds(DAY));
+    bench.ca.set(renewal(RenewalFaults { answer, ..RenewalFaults::default() }));
+    bench.later("+30h", &["renew", "--force"]).expect_code(0);
+    assert_eq!(bench.ca.seen().certificates, 4);
+}
+
+#[test]
+fn a_ca_that_wants_to_be_left_alone_is_not_asked_when_to_renew() {
+    needs!("faketime");
+    let bench = Bench::new(&[NAME]);
+    bench.command(&["renew"]).expect_code(0);
+    bench.ca.set(Faults {
+        answer: AnswerFault::Status(503, RetryAfter::Seconds(DAY)),
+        answer_scope: AnswerScope::Path("/new-order"),
+        ..Faults::default()
+    });
+    bench.command(&["renew", "--force"]).expect_code(75);
+    let asked = bench.ca.seen().renewal_info_asks;
+    bench.later("+13h", &["renew"]);
+    assert_eq!(bench.ca.seen().renewal_info_asks, asked);
+    bench.later("+26h", &["renew"]);
+    assert_eq!(bench.ca.seen().renewal_info_asks, asked + 1);
+}
+
+#[test]
+fn a_window_beyond_the_end_is_told_with_what_happens() {
+    needs!("faketime");
+    let bench = Bench::new(&[NAME]);
+    bench.command(&["renew"]).expect_code(0);
+    bench.command(&["renew"]).expect_code(0);
+    let start = "2099-01-01T00:00:00Z".parse::<Timestamp>().unwrap().into();
+    let window = WindowFault::Fixed { start, end: start + DAY };
+    bench.ca.set(renewal(RenewalFaults { window, ..RenewalFaults::default() }));
+    let told = bench.later("+13h", &["renew"]).expect_code(0);
+    let next = next(&bench.status());
+    let next = Timestamp::try_from(next).unwrap().strftime("%Y-%m-%d %H:%M:%S UTC");
+    says(
+        &told,
+        &[
+            "suggests to renew at 2099-01-01",
+            &format!("but that happens at {next}: backstop, the ARI window is too late"),
+        ],
+    );
 }
