@@ -332,11 +332,12 @@ impl Hands {
                     Ok(command) => command,
                     // Who has a reload of his own may mean a server that is not seen from here.
                     Err(_) if target.reload.is_some() => return Ok(Answer::Nothing),
-                    Err(reason) => return Err(reason),
+                    Err(reason) => return Err(format!("its configuration cannot be tested: {reason}")),
                 }
             }
         };
-        run(target, &preset).await
+        let tested = run(target, &preset).await;
+        tested.map_err(|reason| format!("its configuration does not pass its own test: {reason}"))
     }
 
     async fn reload(

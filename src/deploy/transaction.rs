@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! running? → copy → check → reload → look → done
+//!    └ no → copy, for whoever starts it
 //!                     │        └ dead → start → look
 //!                     └ the previous version back: copies at once, `live` only if the check passes with it
 //! ```
@@ -95,6 +96,7 @@ pub type Verdict = Result<String, String>;
 enum Stage {
     Begin,
     FirstRunning,
+    CopyForStart,
     Undoing,
     FirstCopy,
     FirstCheck,
@@ -150,7 +152,19 @@ impl Transaction {
     pub fn next(&mut self, seen: Seen) -> Step {
         match (self.stage, seen) {
             (Stage::Begin, _) => self.go(Stage::FirstRunning, Step::Running),
-            (Stage::FirstRunning, Seen::Failed(text)) if !self.beginning.was_cut_short => self.fail(&text),
+            (Stage::FirstRunning, Seen::Failed(text)) if !self.beginning.was_cut_short => {
+                self.reason = text;
+                // It may not run for want of these files.
+                if self.beginning.has_copies {
+                    self.go(Stage::CopyForStart, Step::Copy(Which::New, self.open()))
+                } else {
+                    self.fail(&self.reason.clone())
+                }
+            }
+            (Stage::CopyForStart, seen) => {
+                self.judge(seen);
+                self.fail(&self.reason.clone())
+            }
             (Stage::FirstRunning, seen) => {
                 self.is_to_be_started = matches!(seen, Seen::Failed(_));
                 match self.places(|item| item.is_held_back) {
@@ -237,7 +251,7 @@ impl Transaction {
             }
             (Stage::LiveAgain, _) => {
                 let text = format!(
-                    "{}; it fails with the previous version as well, so the certificate is not the reason",
+                    "{}; with the previous version the test fails as well, so the certificate is not the reason",
                     self.reason
                 );
                 self.fail(&text)
@@ -311,8 +325,7 @@ impl Transaction {
 
     /// The test failed: nothing is reloaded, and the server shall find what it had if it is started anew.
     fn go_back(&mut self, reason: String) -> Step {
-        self.reason =
-            format!("its configuration does not pass its own test, so it was not reloaded: {reason}");
+        self.reason = format!("{reason}; it was not reloaded, and serves what it served before");
         let back = self.open_that(|item| item.can_go_back);
         if back.is_empty() {
             let text = format!("{}; there is no previous version to put back", self.reason);
@@ -483,6 +496,13 @@ mod tests {
     fn one_that_does_not_run_is_left_alone_unless_it_was_ended_here() {
         let (steps, verdicts) = played(beginning(1), &[failed("it does not run")]);
         assert_eq!((steps.as_str(), &verdicts[0]), ("running", &Err("it does not run".to_owned())));
+
+        // Where it reads copies it gets them, to be started with.
+        let copies = Beginning { has_copies: true, ..beginning(2) };
+        let seen = [failed("it does not run"), each(&[Ok(""), Err(("a link", false))])];
+        let (steps, verdicts) = played(copies, &seen);
+        assert_eq!(steps, "running copy");
+        assert_eq!(verdicts, [Err("it does not run".to_owned()), Err("a link".to_owned())]);
 
         let cut = Beginning { was_cut_short: true, ..beginning(1) };
         let seen = [failed("it does not run"), Done, Done, each(&[Ok("443")])];

@@ -184,9 +184,9 @@ impl Keeper {
         match step {
             Step::Running => match self.helper.is_running(config, service).await {
                 Ok(Some(true)) => Seen::Done,
-                Ok(Some(false)) => Seen::Failed(format!(
-                    "{service} does not run, so there is nobody to take it: start it, and it reads the new files by itself"
-                )),
+                Ok(Some(false)) => {
+                    Seen::Failed("it does not run: start it, and it reads the new files by itself".to_owned())
+                }
                 Ok(None) => Seen::Nothing,
                 Err(e) => Seen::Failed(e.to_string()),
             },

@@ -237,7 +237,11 @@ impl fmt::Display for What {
                 write!(f, "{service} serves it, with its whole chain: {proof}")
             }
             Self::DeployFailed { service, error, retry_at } => {
-                write!(f, "FAILED: {service} did not take it: {error}; next attempt at {}", minute(*retry_at))
+                write!(
+                    f,
+                    "FAILED: {service} did not take it: {error}; next attempt at {} (`wicketgate deploy` tries at once)",
+                    minute(*retry_at)
+                )
             }
             Self::DeployHeld { service, retry_at, last_error } => write!(
                 f,
