@@ -100,7 +100,7 @@ fn goes_through(scene: &mut Scene) {
     assert!(told.contains(rubbish.1), "{told}");
     assert_eq!(scene.served(), Some(second.clone()));
     if scene.has_copies() {
-        assert!(told.contains("the previous files were put back"), "{told}");
+        assert!(told.contains("the files that it had were put back"), "{told}");
         assert_eq!(scene.copied(), second);
     } else {
         assert!(
