@@ -71,6 +71,8 @@ pub struct Config {
     pub grace: Duration,
     /// Things that were accepted but deserve a word, one sentence each.
     pub warnings: Vec<String>,
+    /// The files that it was read from, links resolved.
+    pub files: Vec<PathBuf>,
 }
 
 /// `[acme]`

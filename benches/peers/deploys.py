@@ -58,7 +58,7 @@ def peak_kb(pid):
 
 def is_helper(pid):
     try:
-        return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[1:2] == [b"helper"]
+        return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[1:2] == [b"helper-of"]
     except (FileNotFoundError, ProcessLookupError):
         return False
 

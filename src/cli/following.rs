@@ -8,7 +8,7 @@ use tokio::task::LocalSet;
 
 use super::{FAILED, Failure, LATER, output, runtime};
 use crate::admin::Conclusion;
-use crate::renewal::Event;
+use crate::renewal::{Event, What};
 
 /// What is told of events.
 pub(super) type Told = Rc<dyn Fn(&Event)>;
@@ -46,7 +46,9 @@ pub(super) fn exit_code(conclusion: Conclusion) -> u8 {
 }
 
 fn print(event: &Event) {
-    let mark = match (output::is_watched(), event.what.is_failure()) {
+    // What waits has not gone well either.
+    let is_bad = event.what.is_failure() || matches!(event.what, What::DeployHeld { .. });
+    let mark = match (output::is_watched(), is_bad) {
         (true, true) => "\x1b[31m✗\x1b[0m ",
         (true, false) => "\x1b[32m✓\x1b[0m ",
         (false, _) => "",

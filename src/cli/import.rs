@@ -281,7 +281,7 @@ impl Report {
             "`wicketgate{named} renew`: what is missing is obtained, what is not due stays as it is (`rehearse --staging` tries the whole way at no cost)"
         ));
         steps.push(format!(
-            "have the servers read {}/NAME/ in the place of {folder}/live/NAME/, where the files have the same names, and reload them",
+            "have the servers read {}/NAME/ in the place of {folder}/live/NAME/, where the files have the same names, and name them at their certificates, as in `deploy = [\"nginx\"]`: each renewal reloads them then and looks at what they serve, and `wicketgate{named} deploy` does so at once",
             live.display()
         ));
         steps.push(format!("start `wicketgate{named} run`, or `renew` from a timer of its own"));

@@ -120,7 +120,9 @@ fn describe(report: &StatusReport, now: SystemTime) -> String {
                         format!("{} ({}), until {end}", second.serial, second.algorithm.to_uppercase()),
                     );
                 }
-                row("files", format!("{} (version {version})", c.path));
+                let held =
+                    if c.held_back { ", held back: the files are those of the one before" } else { "" };
+                row("files", format!("{} (version {version}{held})", c.path));
             }
             _ => row("valid", "no certificate yet".to_owned()),
         }

@@ -42,13 +42,45 @@ pub(super) fn targets(
             certificates.iter().filter(|c| c.deploy.iter().any(|named| named == name)).collect();
         targets.insert(name.to_owned(), target(name, &section, &users));
     }
+    refuse_shared_copies(root, &targets);
     let named: BTreeSet<_> = certificates.iter().flat_map(|certificate| &certificate.deploy).collect();
     for name in named {
-        if let Some(service) = service(name) {
-            targets.entry(name.clone()).or_insert_with(|| DeployTarget::preset(service));
+        if let Some(service) = service(name)
+            && !targets.contains_key(name)
+        {
+            let users: Vec<_> = certificates.iter().filter(|c| c.deploy.contains(name)).collect();
+            refuse_pairs(root, name, Some(service), &users);
+            targets.insert(name.clone(), DeployTarget::preset(service));
         }
     }
     targets
+}
+
+/// Some servers show one certificate for a name, whatever the client can verify.
+fn refuse_pairs(section: &Section<'_>, name: &str, kind: Option<Service>, users: &[&CertificateRequest]) {
+    let pair = users.iter().find(|certificate| certificate.key_types.len() > 1);
+    if let (Some(Service::Hitch | Service::Squid), Some(pair)) = (kind, pair) {
+        section.refuse(&format!(
+            "`{}` is a pair, and {name} shows one certificate for a name; give it one key type, or make a [[certificate]] of its own for that server",
+            pair.name
+        ));
+    }
+}
+
+/// Two servers that shared a copy would put back each other's files.
+fn refuse_shared_copies(root: &Section<'_>, targets: &BTreeMap<String, DeployTarget>) {
+    let mut taken: BTreeMap<&PathBuf, &str> = BTreeMap::new();
+    for (name, section) in root.named("deploy") {
+        let copies = targets.get(name).and_then(|target| target.copies.as_ref());
+        for (_, path) in copies.into_iter().flat_map(Copies::files) {
+            if let Some(other) = taken.insert(path, name).filter(|other| *other != name) {
+                section.table("copy").refuse(&format!(
+                    "[deploy.{other}] copies to {} too; give each server files of its own, or reload both by one command",
+                    path.display()
+                ));
+            }
+        }
+    }
 }
 
 fn target(name: &str, section: &Section<'_>, users: &[&CertificateRequest]) -> DeployTarget {
@@ -63,6 +95,7 @@ fn target(name: &str, section: &Section<'_>, users: &[&CertificateRequest]) -> D
         let message = "missing; write the command that makes the server read the new files, as in `reload = [\"nginx\", \"-s\", \"reload\"]`, or name a known server in `service`";
         section.refuse_missing("reload", message);
     }
+    refuse_pairs(section, name, kind, users);
     if let Some(entry) = section.entry("runtime-socket") {
         if kind != Some(Service::Haproxy) {
             entry.refuse("only HAProxy has one; remove it, or write `service = \"haproxy\"`");

@@ -14,20 +14,12 @@ const MAX_SIZE: u64 = 1 << 20;
 /// Most files that `include` may bring in.
 const MAX_FILES: usize = 1000;
 
-/// Reads a file with its includes, merged; `None` if that failed, which is then reported.
-pub(super) fn read(shown: &Path, report: &Report) -> Option<Node> {
+/// Reads a file with its includes, merged, and tells which files these were; `None` if that failed, which is
+/// then reported.
+pub(super) fn read(shown: &Path, report: &Report) -> (Option<Node>, Vec<PathBuf>) {
     let mut reading = Reading { report, seen: Vec::new() };
-    let mut root = reading.file(shown)?;
-    let mut complete = true;
-    for (pattern, origin) in include_patterns(&root) {
-        for path in reading.matches(&pattern, &origin) {
-            match reading.included(&path, &origin) {
-                Some(node) => root.merge(node, "", report),
-                None => complete = false,
-            }
-        }
-    }
-    complete.then_some(root)
+    let root = reading.whole(shown);
+    (root, reading.seen)
 }
 
 /// The tree of a text that is in no file yet, without what it includes.
@@ -55,6 +47,20 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
+    fn whole(&mut self, shown: &Path) -> Option<Node> {
+        let mut root = self.file(shown)?;
+        let mut complete = true;
+        for (pattern, origin) in include_patterns(&root) {
+            for path in self.matches(&pattern, &origin) {
+                match self.included(&path, &origin) {
+                    Some(node) => root.merge(node, "", self.report),
+                    None => complete = false,
+                }
+            }
+        }
+        complete.then_some(root)
+    }
+
     fn file(&mut self, shown: &Path) -> Option<Node> {
         let file = Arc::new(SourceFile {
             index: self.seen.len(),

@@ -40,9 +40,9 @@ impl Config {
         flags: &Flags,
     ) -> Result<Self, ConfigError> {
         let report = Report::default();
-        let root = match file {
+        let (root, files) = match file {
             Some(file) => files::read(file, &report),
-            None => Some(Node::empty_table(Origin::Nowhere)),
+            None => (Some(Node::empty_table(Origin::Nowhere)), Vec::new()),
         };
         let Some(root) = overlaid(root, env, flags, &report) else { return Err(report.into_error()) };
         let section = Section::root(&root, &report);
@@ -53,7 +53,7 @@ impl Config {
             report.refuse(&Origin::Nowhere, None, &message);
             return Err(report.into_error());
         }
-        finished(&root, report)
+        Ok(Self { files, ..finished(&root, report)? })
     }
 
     /// As [`Config::load`], of a text that is in no file yet; relative paths in it start from `shown`'s
@@ -132,6 +132,7 @@ fn build(root: &Section<'_>) -> (Config, bool) {
         digest: String::new(),
         grace: root.duration("grace", Duration::from_secs(30), Duration::ZERO..=Duration::from_secs(3600)),
         warnings: Vec::new(),
+        files: Vec::new(),
     };
     if let Some(front) = &config.front {
         check_listeners(root, &config.gate, front);
@@ -204,7 +205,8 @@ fn check_upstreams(root: &Section<'_>, config: &Config, front: &Front) {
 /// Hex SHA-256 over everything that was configured. A number of threads that was left to the machine
 /// counts as such: it may change from one start to the next without anybody's doing.
 fn digest(config: &Config, threads_are_given: bool) -> String {
-    let mut canonical = Config { digest: String::new(), warnings: Vec::new(), ..config.clone() };
+    let mut canonical =
+        Config { digest: String::new(), warnings: Vec::new(), files: Vec::new(), ..config.clone() };
     if let (false, Some(front)) = (threads_are_given, &mut canonical.front) {
         front.threads = 0;
     }

@@ -155,8 +155,8 @@ impl Helper {
         self.serve(config, service, 1, |service| Action::Start { service }).await
     }
 
-    /// Writes the files of a stored version to where `copy` wants them; with `is_first`, what is there is
-    /// kept.
+    /// Writes the files of a stored version to where `copy` wants them. What is there is kept beside it, unless
+    /// this goes on with a deploy (`goes_on`) that has kept it already.
     ///
     /// # Errors
     /// [`DeployError`]: the sentence is meant for the administrator.
@@ -166,14 +166,14 @@ impl Helper {
         service: &str,
         certificate: &str,
         version: u32,
-        is_first: bool,
+        goes_on: bool,
     ) -> Result<(), DeployError> {
         let certificate = certificate.to_owned();
-        let action = |service| Action::Copy { service, certificate, version, is_first };
+        let action = |service| Action::Copy { service, certificate, version, goes_on };
         self.serve(config, service, 1, action).await.map(drop)
     }
 
-    /// Puts back what was there before the first copy; `false` where nothing was.
+    /// Puts back what was there before the last copy; `false` where nothing was, or nothing had changed.
     ///
     /// # Errors
     /// [`DeployError`]: the sentence is meant for the administrator.

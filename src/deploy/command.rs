@@ -18,7 +18,7 @@ use crate::words::printable;
 /// Where bare program names are looked up.
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Output kept of each stream, bytes.
-const KEPT: usize = 4096;
+const KEPT: usize = 16 * 1024;
 /// Output told, characters.
 const SHOWN: usize = 1000;
 /// How long the command of `[notify]` may run.
@@ -171,9 +171,43 @@ pub(super) async fn run(
 
 /// What a command said, fit for a sentence: its errors, or else its output.
 fn said(err: &[u8], out: &[u8]) -> Option<String> {
-    let mut texts =
-        [err, out].into_iter().map(|bytes| printable(&without_keys(&String::from_utf8_lossy(bytes)), SHOWN));
+    let mut texts = [err, out].into_iter().map(|bytes| {
+        let text = without_keys(&String::from_utf8_lossy(bytes));
+        printable(&telling(&text), SHOWN)
+    });
     texts.find(|text| !text.is_empty())
+}
+
+/// The lines that tell what is wrong, where a program says so among much else; otherwise the last ones.
+fn telling(text: &str) -> String {
+    const WORDS: [&str; 14] = [
+        "error",
+        "fatal",
+        "emerg",
+        "alert",
+        "bungled",
+        "unrecognized",
+        "unknown",
+        "invalid",
+        "failed",
+        "cannot",
+        "can't",
+        "denied",
+        "no such",
+        "not found",
+    ];
+    let tells = |line: &&str| {
+        let line = line.to_lowercase();
+        WORDS.iter().any(|word| line.contains(word))
+    };
+    let of_trouble: Vec<_> = text.lines().filter(tells).collect();
+    let lines = if of_trouble.is_empty() { text.lines().collect() } else { of_trouble };
+    let (mut from, mut length) = (lines.len(), 0);
+    while from > 0 && (length == 0 || length + lines[from - 1].len() < SHOWN) {
+        from -= 1;
+        length += lines[from].len() + 2;
+    }
+    lines[from..].join("\n")
 }
 
 /// A text without the private keys that a careless script may have printed.
@@ -287,6 +321,19 @@ mod tests {
         ] {
             assert_eq!(without_keys(&text), told);
         }
+    }
+
+    #[test]
+    fn what_is_told_is_what_went_wrong() {
+        let startup: String =
+            (0..40).map(|n| format!("2026/11/27 10:00:00| Startup: step {n} of many\n")).collect();
+        let squid = format!("{startup}2026/11/27| /etc/squid.conf(10): unrecognized: 'bogus'\n{startup}");
+        assert_eq!(telling(&squid), "2026/11/27| /etc/squid.conf(10): unrecognized: 'bogus'");
+        let told = telling(&startup);
+        assert!(told.ends_with("step 39 of many") && told.len() <= SHOWN && told.len() > SHOWN / 2, "{told}");
+        assert_eq!(telling(""), "");
+        let endless = "x".repeat(5000);
+        assert_eq!(telling(&endless), endless);
     }
 
     #[tokio::test]

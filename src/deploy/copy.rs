@@ -4,7 +4,7 @@
 //! The way to a file is gone component by component, without following links; each folder on it must be
 //! one that only root or the writer can change, so that what was looked at stays what it was. All files
 //! are written as drafts before the first of them takes its place: a full disk leaves the old ones. What was
-//! there before the first deploy stays beside it, under another name, and can be put back.
+//! there before stays beside it, under another name, and can be put back.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -81,12 +81,12 @@ fn read_pair(folder: &Folder) -> Result<Option<(String, Zeroizing<String>)>, cra
     Ok(chain.zip(key.map(Zeroizing::new)))
 }
 
-/// Writes the files of a lineage to where `copies` wants them; those that are there already are left. With
-/// `is_first`, what was there before stays, under another name.
+/// Writes the files of a lineage to where `copies` wants them; those that are there already are left. What is
+/// there otherwise is kept beside it, unless that has been done before (`goes_on`).
 ///
 /// # Errors
-/// A sentence: what stands in the way, where, and what to do. Nothing was replaced then, unless it says so.
-pub(super) fn copy(copies: &Copies, name: &str, bundle: &Bundle, is_first: bool) -> Result<(), String> {
+/// A sentence: what stands in the way, where, and what to do. What was there is there still, or again.
+pub(super) fn copy(copies: &Copies, name: &str, bundle: &Bundle, goes_on: bool) -> Result<(), String> {
     let rights = Rights::wanted(copies.owner.as_deref(), copies.mode)?;
     let mut drafts = Vec::new();
     for (file, path, certificate) in wanted(copies, name, bundle)? {
@@ -94,28 +94,34 @@ pub(super) fn copy(copies: &Copies, name: &str, bundle: &Bundle, is_first: bool)
         let content = content(certificate, file);
         if !place.holds(content.as_bytes(), rights) {
             drafts.push(Draft::write(place, content.as_bytes(), rights)?);
+        } else if !goes_on {
+            place.forget()?;
         }
     }
-    if is_first {
-        drafts.iter().try_for_each(|draft| draft.place.keep())?;
+    for draft in &drafts {
+        if !goes_on {
+            draft.place.forget()?;
+        }
+        draft.place.keep()?;
     }
     // The first of them carries most of the work of the others.
     for draft in &drafts {
         draft.file.sync_all().map_err(|e| draft.place.refuse(&format!("it cannot be synced: {e}")))?;
     }
-    let mut replaced = Vec::new();
-    for draft in drafts {
-        let shown = draft.place.path.display().to_string();
-        draft.put_in_place().map_err(|reason| match replaced.as_slice() {
-            [] => reason,
-            done => format!("{reason}; {} has been replaced before", done.join(", ")),
-        })?;
-        replaced.push(shown);
+    for place in 0..drafts.len() {
+        if let Err(reason) = drafts[place].put_in_place() {
+            let undone: Result<Vec<_>, _> =
+                drafts[..place].iter().map(|done| done.place.put_back()).collect();
+            return Err(match undone {
+                Ok(_) => reason,
+                Err(also) => format!("{reason}; and of those that were written before: {also}"),
+            });
+        }
     }
     Ok(())
 }
 
-/// Puts back what was there before the first deploy; `false` where nothing was.
+/// Puts back what was there before the last copy; `false` where nothing was, or nothing had changed.
 ///
 /// # Errors
 /// A sentence: what stands in the way.
@@ -258,11 +264,43 @@ impl Place {
         format!(".{}.before-wicketgate", self.name)
     }
 
-    /// Gives what is there a second name; one that is kept already stays.
+    /// Keeps what is there beside it, with its owner and mode; what is kept already stays.
     fn keep(&self) -> Result<(), String> {
-        match rustix::fs::linkat(&self.folder, &self.name, &self.folder, self.kept(), AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT | Errno::EXIST) => Ok(()),
-            Err(e) => Err(self.refuse(&format!("what is there cannot be kept beside it: {e}"))),
+        let refuse =
+            |e: &dyn std::fmt::Display| self.refuse(&format!("what is there cannot be kept beside it: {e}"));
+        let kept = self.kept();
+        match rustix::fs::statat(&self.folder, &kept, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => return Ok(()),
+            Ok(_) => return Err(refuse(&format!("{kept} is no file: remove it"))),
+            Err(Errno::NOENT) => {}
+            Err(e) => return Err(refuse(&e)),
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let there = match rustix::fs::openat(&self.folder, &self.name, flags, Mode::empty()) {
+            Ok(fd) => File::from(fd),
+            Err(Errno::NOENT) => return Ok(()),
+            Err(e) => return Err(refuse(&e)),
+        };
+        let stat = rustix::fs::fstat(&there).map_err(|e| refuse(&e))?;
+        let mut content = Zeroizing::new(Vec::new());
+        let read = there.take(LIMIT + 1).read_to_end(&mut content).map_err(|e| refuse(&e))?;
+        if read as u64 > LIMIT {
+            return Err(refuse(&format!("it is larger than {LIMIT} bytes: name another path")));
+        }
+        let rights =
+            Rights { writer: stat.st_uid, uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777 };
+        let folder = self.folder.try_clone().map_err(|e| refuse(&e))?;
+        let path = self.path.with_file_name(&kept);
+        let mut draft = Draft::write(Self { folder, name: kept, path }, &content, rights)?;
+        draft.file.sync_all().map_err(|e| refuse(&e))?;
+        draft.put_in_place()
+    }
+
+    /// Nothing is kept any more.
+    fn forget(&self) -> Result<(), String> {
+        match rustix::fs::unlinkat(&self.folder, self.kept(), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(e) => Err(self.refuse(&format!("{} cannot be removed: {e}", self.kept()))),
         }
     }
 
@@ -297,6 +335,12 @@ fn folder_fault(path: &Path, stat: &Stat, rights: Rights) -> Option<String> {
         ));
     }
     let (who, remedy) = open_to(stat.st_mode)?;
+    if stat.st_mode & 0o1000 != 0 {
+        return Some(format!(
+            "the folder {shown} has mode {:04o}, so that {who} may write to it: name a folder that is only root's, all the way up",
+            stat.st_mode & 0o7777
+        ));
+    }
     Some(format!(
         "the folder {shown} has mode {:04o}, so that {who} could put something else in its place: run `chmod {remedy} {shown}`, or name another folder",
         stat.st_mode & 0o7777
@@ -399,8 +443,8 @@ impl Draft {
         rustix::fs::fchmod(&self.file, Mode::from_raw_mode(rights.mode)).map_err(refuse)
     }
 
-    fn put_in_place(mut self) -> Result<(), String> {
-        let Self { place, name, .. } = &self;
+    fn put_in_place(&mut self) -> Result<(), String> {
+        let Self { place, name, .. } = &*self;
         rustix::fs::renameat(&place.folder, name, &place.folder, &place.name)
             .map_err(|e| place.refuse(&format!("it cannot be put in place: {e}")))?;
         self.is_placed = true;
@@ -453,7 +497,7 @@ mod tests {
             (0o755, 65534, "belongs to"),
             (0o775, 0, "chmod g-w /x"),
             (0o757, 1000, "chmod o-w /x"),
-            (0o1777, 0, "chmod go-w /x"),
+            (0o1777, 0, "name a folder that is only root's"),
         ] {
             assert!(fault(mode, uid).is_some_and(|told| told.contains(said)), "{mode:o} {uid}");
         }

@@ -29,6 +29,8 @@ use super::processes::Machine;
 use super::services::{self, Facts, Instance, Reload};
 use super::wire::{self, Action, Answer, Request};
 use super::{copy, trust};
+use crate::certificate::Bundle;
+use crate::clock;
 use crate::config::{CertificateRequest, Config, ConfigError, DeployTarget, Service};
 use crate::folder::Folder;
 
@@ -231,7 +233,12 @@ async fn converse(
             config = load();
         }
         let answer = match &config {
-            Ok(config) if config.digest == request.digest => hands.perform(config, &request.action).await,
+            Ok(config) if config.digest == request.digest => match settled(config) {
+                Ok(()) => hands.perform(config, &request.action).await,
+                Err(reason) => Answer::Failed(format!(
+                    "root does nothing by a configuration that others could change: {reason}"
+                )),
+            },
             Ok(_) => Answer::Failed(
                 "the configuration on disk is not the one in use: run `wicketgate reload`, and it is tried again; a helper of a unit of its own must have been given the same flags and WICKETGATE_ variables"
                     .to_owned(),
@@ -240,6 +247,13 @@ async fn converse(
         };
         wire::send(&mut write, &answer).await?;
     }
+}
+
+/// Whether nobody but root can change what root is told to do.
+fn settled(config: &Config) -> Result<(), String> {
+    let us = rustix::process::geteuid();
+    let mut files = config.files.iter().filter(|_| us.is_root());
+    files.try_for_each(|file| trust::settled(file, us.as_raw()).map(drop))
 }
 
 /// Does what is asked for.
@@ -282,12 +296,13 @@ impl Hands {
                 let (name, target) = find(config, *service)?;
                 self.start(name, target).await
             }
-            Action::Copy { service, certificate, version, is_first } => {
+            Action::Copy { service, certificate, version, goes_on } => {
                 let (name, target) = find(config, *service)?;
                 known(config, name, std::slice::from_ref(certificate))?;
                 let Some(copies) = &target.copies else { return Ok(Answer::Nothing) };
                 let stored = copy::stored(&config.state_dir, certificate, *version)?;
-                copy::copy(copies, certificate, &stored, *is_first).map(|()| Answer::Done)
+                is_for(config, certificate, &stored)?;
+                copy::copy(copies, certificate, &stored, *goes_on).map(|()| Answer::Done)
             }
             Action::PutBack { service, certificate, version } => {
                 let (name, target) = find(config, *service)?;
@@ -317,11 +332,12 @@ impl Hands {
                     Ok(command) => command,
                     // Who has a reload of his own may mean a server that is not seen from here.
                     Err(_) if target.reload.is_some() => return Ok(Answer::Nothing),
-                    Err(reason) => return Err(reason),
+                    Err(reason) => return Err(format!("its configuration cannot be tested: {reason}")),
                 }
             }
         };
-        run(target, &preset).await
+        let tested = run(target, &preset).await;
+        tested.map_err(|reason| format!("its configuration does not pass its own test: {reason}"))
     }
 
     async fn reload(
@@ -394,6 +410,19 @@ fn known<'a>(
             .ok_or_else(|| format!("the helper knows no certificate `{name}` that is deployed to {service}"))
     };
     names.iter().map(one).collect()
+}
+
+/// Whether what is stored is what the configuration asks for: whoever writes to the state directory shall not
+/// have something else served.
+fn is_for(config: &Config, name: &str, bundle: &Bundle) -> Result<(), String> {
+    let request = config.certificates.iter().find(|certificate| certificate.name == name);
+    if !request.is_some_and(|r| r.identifiers.iter().any(|identifier| bundle.covers(identifier))) {
+        return Err(format!("what is stored for {name} is not passed on: it is for none of its names"));
+    }
+    if bundle.not_after() <= clock::now() {
+        return Err(format!("what is stored for {name} is not passed on: it has ended"));
+    }
+    Ok(())
 }
 
 /// Runs a command that is not about a certificate.

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! running? → copy → check → reload → look → done
+//!    └ no → copy, for whoever starts it
 //!                     │        └ dead → start → look
 //!                     └ the previous version back: copies at once, `live` only if the check passes with it
 //! ```
@@ -50,7 +51,8 @@ pub enum Step {
     Running,
     /// Have `live` lead to that version.
     Live(Which, Vec<usize>),
-    /// Write that version's copies; each item is answered for.
+    /// Write its copies, or put back what was there before; each item is answered for, the latter with what
+    /// was put back.
     Copy(Which, Vec<usize>),
     /// Test the server's configuration.
     Check,
@@ -94,6 +96,7 @@ pub type Verdict = Result<String, String>;
 enum Stage {
     Begin,
     FirstRunning,
+    CopyForStart,
     Undoing,
     FirstCopy,
     FirstCheck,
@@ -118,6 +121,8 @@ pub struct Transaction {
     stage: Stage,
     /// It did not run at the beginning, and shall be started in place of a reload.
     is_to_be_started: bool,
+    /// It has ended, and was not started since.
+    is_down: bool,
     /// Why it goes back.
     reason: String,
     standings: Vec<Standing>,
@@ -140,14 +145,26 @@ impl Transaction {
     pub fn new(beginning: Beginning) -> Self {
         let standings = vec![Standing::Open; beginning.items.len()];
         let (stage, reason) = (Stage::Begin, String::new());
-        Self { beginning, stage, is_to_be_started: false, reason, standings }
+        Self { beginning, stage, is_to_be_started: false, is_down: false, reason, standings }
     }
 
     /// The next step, once the last one came to `seen`, which is disregarded the first time.
     pub fn next(&mut self, seen: Seen) -> Step {
         match (self.stage, seen) {
             (Stage::Begin, _) => self.go(Stage::FirstRunning, Step::Running),
-            (Stage::FirstRunning, Seen::Failed(text)) if !self.beginning.was_cut_short => self.fail(&text),
+            (Stage::FirstRunning, Seen::Failed(text)) if !self.beginning.was_cut_short => {
+                self.reason = text;
+                // It may not run for want of these files.
+                if self.beginning.has_copies {
+                    self.go(Stage::CopyForStart, Step::Copy(Which::New, self.open()))
+                } else {
+                    self.fail(&self.reason.clone())
+                }
+            }
+            (Stage::CopyForStart, seen) => {
+                self.judge(seen);
+                self.fail(&self.reason.clone())
+            }
             (Stage::FirstRunning, seen) => {
                 self.is_to_be_started = matches!(seen, Seen::Failed(_));
                 match self.places(|item| item.is_held_back) {
@@ -163,7 +180,10 @@ impl Transaction {
                 if self.open().is_empty() { self.end() } else { self.go(Stage::FirstCheck, Step::Check) }
             }
             (Stage::FirstCheck, Seen::Failed(text)) => self.go_back(text),
-            (Stage::FirstCheck, _) if self.is_to_be_started => self.go(Stage::Start, Step::Start),
+            (Stage::FirstCheck, _) if self.is_to_be_started => {
+                self.is_down = true;
+                self.go(Stage::Start, Step::Start)
+            }
             (Stage::FirstCheck, _) => self.go(Stage::Reload, Step::Reload(self.open())),
 
             (Stage::Reload, Seen::Failed(text)) => {
@@ -186,14 +206,20 @@ impl Transaction {
             (Stage::RunningAfter, Seen::Done) => self.fail(&self.reason.clone()),
             // Where it cannot be told, a server that refuses connections has ended.
             (Stage::RunningAfter, Seen::Nothing) if !self.was_refused() => self.fail(&self.reason.clone()),
-            (Stage::RunningAfter, _) => self.go(Stage::Start, Step::Start),
+            (Stage::RunningAfter, _) => {
+                self.is_down = true;
+                self.go(Stage::Start, Step::Start)
+            }
             (Stage::Start, Seen::Nothing) => {
                 let text =
                     format!("{}; it does not run, and there is no command that starts it", self.reason);
                 self.fail(&text)
             }
             (Stage::Start, Seen::Failed(text)) => self.bury(&text),
-            (Stage::Start, _) => self.look(Stage::LookAgain),
+            (Stage::Start, _) => {
+                self.is_down = false;
+                self.look(Stage::LookAgain)
+            }
             (Stage::LookAgain, Seen::Failed(text)) => self.fail(&text),
             (Stage::LookAgain, seen) => match self.refusal(&seen) {
                 Some(text) => self.bury(&text),
@@ -225,7 +251,7 @@ impl Transaction {
             }
             (Stage::LiveAgain, _) => {
                 let text = format!(
-                    "{}; it fails with the previous version as well, so the certificate is not the reason",
+                    "{}; with the previous version the test fails as well, so the certificate is not the reason",
                     self.reason
                 );
                 self.fail(&text)
@@ -242,6 +268,7 @@ impl Transaction {
                 self.go(Stage::StartBack, Step::Start)
             }
             (Stage::StartBack, seen) => {
+                self.is_down = matches!(seen, Seen::Failed(_));
                 let end = match seen {
                     Seen::Failed(text) => format!("THE SERVER IS DOWN: {text}"),
                     _ => "with it the server was started again".to_owned(),
@@ -251,6 +278,11 @@ impl Transaction {
             }
             (Stage::Ended, _) => Step::End,
         }
+    }
+
+    /// Whether the server has ended in the course of it, and does not run: who comes next shall start it.
+    pub fn is_down(&self) -> bool {
+        self.is_down
     }
 
     /// How it ended for each item, in their order. To be asked at the end.
@@ -293,8 +325,7 @@ impl Transaction {
 
     /// The test failed: nothing is reloaded, and the server shall find what it had if it is started anew.
     fn go_back(&mut self, reason: String) -> Step {
-        self.reason =
-            format!("its configuration does not pass its own test, so it was not reloaded: {reason}");
+        self.reason = format!("{reason}; it was not reloaded, and serves what it served before");
         let back = self.open_that(|item| item.can_go_back);
         if back.is_empty() {
             let text = format!("{}; there is no previous version to put back", self.reason);
@@ -309,6 +340,7 @@ impl Transaction {
     /// The server has ended and does not start with what it was given.
     fn bury(&mut self, reason: &str) -> Step {
         let before = if self.reason.is_empty() { String::new() } else { format!("{}; ", self.reason) };
+        self.is_down = true;
         self.reason = format!("{before}it has ended and could not be started again: {reason}");
         self.reopen();
         let back = self.open_that(|item| item.can_go_back);
@@ -363,14 +395,16 @@ impl Transaction {
     }
 
     fn told_of_copies(&self, seen: &Seen) -> String {
+        let answers = if let Seen::Each(answers) = seen { answers.as_slice() } else { &[] };
         let failed = match seen {
-            Seen::Failed(text) => Some(text.clone()),
-            Seen::Each(answers) => answers.iter().find_map(|(_, a)| a.as_ref().err()).map(|f| f.text.clone()),
-            Seen::Done | Seen::Nothing => None,
+            Seen::Failed(text) => Some(text),
+            _ => answers.iter().find_map(|(_, answer)| answer.as_ref().err()).map(|fault| &fault.text),
         };
+        let is_back = answers.iter().any(|(_, answer)| answer.as_ref().is_ok_and(|put| !put.is_empty()));
         match failed {
-            Some(text) => format!("{}; the previous files could not be put back: {text}", self.reason),
-            None => format!("{}; the previous files were put back", self.reason),
+            Some(text) => format!("{}; the files that it had could not be put back: {text}", self.reason),
+            None if is_back => format!("{}; the files that it had were put back", self.reason),
+            None => format!("{}; its files had not changed, or none were there before", self.reason),
         }
     }
 
@@ -463,6 +497,13 @@ mod tests {
         let (steps, verdicts) = played(beginning(1), &[failed("it does not run")]);
         assert_eq!((steps.as_str(), &verdicts[0]), ("running", &Err("it does not run".to_owned())));
 
+        // Where it reads copies it gets them, to be started with.
+        let copies = Beginning { has_copies: true, ..beginning(2) };
+        let seen = [failed("it does not run"), each(&[Ok(""), Err(("a link", false))])];
+        let (steps, verdicts) = played(copies, &seen);
+        assert_eq!(steps, "running copy");
+        assert_eq!(verdicts, [Err("it does not run".to_owned()), Err("a link".to_owned())]);
+
         let cut = Beginning { was_cut_short: true, ..beginning(1) };
         let seen = [failed("it does not run"), Done, Done, each(&[Ok("443")])];
         let (steps, verdicts) = played(cut, &seen);
@@ -482,10 +523,10 @@ mod tests {
         assert!(verdicts[0].clone().unwrap_err().contains("the certificate is not the reason"));
 
         let copies = Beginning { has_copies: true, ..beginning(1) };
-        let seen = [Done, each(&[Ok("")]), failed("line 3"), each(&[Ok("")])];
+        let seen = [Done, each(&[Ok("")]), failed("line 3"), each(&[Ok("put back")])];
         let (steps, verdicts) = played(copies, &seen);
         assert_eq!(steps, "running copy check copy-back");
-        assert!(verdicts[0].clone().unwrap_err().contains("the previous files were put back"));
+        assert!(verdicts[0].clone().unwrap_err().contains("the files that it had were put back"));
 
         let first = Item { is_held_back: false, can_go_back: false };
         let (steps, verdicts) =

@@ -60,7 +60,7 @@ fn judge(path: &Path, us: u32) -> Result<bool, String> {
     let is_link = meta.is_symlink();
     if meta.uid() != 0 && meta.uid() != us {
         return Err(format!(
-            "{0} belongs to {1}, who could change it: run `chown -h {2} {0}`",
+            "{0} belongs to {1}, who could change it: name another path, or, if you know what it is, run `chown -h {2} {0}`",
             path.display(),
             user(meta.uid()),
             user(us)
@@ -141,7 +141,7 @@ mod tests {
         assert!(settled(&link, us).is_ok());
         // Seen by another user, who is not root either, what is ours is somebody else's.
         if us != 0 {
-            assert!(settled(&link, us + 1).unwrap_err().contains("who could change it: run `chown -h"));
+            assert!(settled(&link, us + 1).unwrap_err().contains("who could change it: name another path"));
         }
     }
 

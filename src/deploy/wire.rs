@@ -56,10 +56,10 @@ pub(super) enum Action {
         certificate: String,
         /// Which of its stored versions.
         version: u32,
-        /// Nothing of it has been taken before: what is there now is somebody else's, and is kept.
-        is_first: bool,
+        /// A deploy before this one has not come to its end: what it kept of what was there still counts.
+        goes_on: bool,
     },
-    /// Put back what was there before the first copy.
+    /// Put back what was there before the last copy.
     PutBack {
         /// Its place.
         service: usize,

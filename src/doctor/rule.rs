@@ -71,7 +71,7 @@ fn squid(picture: &Picture, gate: &str) -> Vec<Rule> {
                 lines
             }
             DoorPart::Peer { others } => {
-                // No option of `cache_peer` spares the first request to a peer that was held for dead.
+                // No option of `cache_peer` that was tried spares the first request to a peer that was held for dead.
                 note = "keep the gate always open (`wicketgate run`), and start it before Squid: one that Squid could not reach is dead to it, and the first request after that fails";
                 let mut lines = format!(
                     "cache_peer {host} parent {port} 0 no-query no-digest no-netdb-exchange originserver name=wicketgate\ncache_peer_access wicketgate allow wicketgate\ncache_peer_access wicketgate deny all\n"

@@ -51,6 +51,8 @@ struct Parcel {
     version: Version,
     bundle: Bundle,
     previous: Option<Version>,
+    /// A transaction before this one has not come to its end.
+    was_cut_short: bool,
 }
 
 impl Keeper {
@@ -81,23 +83,45 @@ impl Keeper {
             let Some(target) = config.deploy.get(&service) else { continue };
             let parcels = names.iter().filter_map(|name| self.parcel(name, &service)).collect();
             let round = Round { config: config.clone(), service: &service, target, parcels, told };
-            let verdicts = self.have_taken(&round).await;
+            let (verdicts, is_down) = self.have_taken(&round).await;
             for (parcel, verdict) in round.parcels.iter().zip(verdicts) {
                 if verdict.is_err() {
                     outcomes.insert(parcel.name.clone(), Outcome::Failed);
                 }
-                self.conclude(&round, parcel, verdict);
+                self.conclude(&round, parcel, verdict, is_down, wanted);
                 self.hold_back_for_others(&round, parcel);
             }
         }
         outcomes
     }
 
+    /// Has `live` lead to versions that were held back for servers which the configuration names no more.
+    pub(super) fn release_held_back(&self) -> Vec<String> {
+        let names = self.lineages.borrow().names();
+        let held = |name: &String| {
+            let lineages = self.lineages.borrow();
+            let lineage = lineages.get(name).filter(|lineage| lineage.is_held_back_for_nobody())?;
+            lineage.live.as_ref().map(|(version, _)| *version)
+        };
+        let mut told = Vec::new();
+        for (name, version) in names.into_iter().filter_map(|name| held(&name).map(|version| (name, version)))
+        {
+            let released = self.store.make_live(&name, version).and_then(|()| {
+                if let Some(lineage) = self.lineages.borrow_mut().get_mut(&name) {
+                    lineage.state.held_back = None;
+                }
+                self.save_state(&name)
+            });
+            told.extend(released.err().map(|e| e.to_string()));
+        }
+        told
+    }
+
     fn servers(&self, name: &str, wanted: Wanted) -> Vec<(String, Option<SystemTime>)> {
         let lineages = self.lineages.borrow();
         let Some(lineage) = lineages.get(name) else { return Vec::new() };
         match wanted {
-            Wanted::Due | Wanted::Pending => lineage.pending_deploys().collect(),
+            Wanted::Due | Wanted::Pending => lineage.pending_deploys(clock::now()).collect(),
             Wanted::Again => lineage.deploys().map(|service| (service, None)).collect(),
         }
     }
@@ -110,23 +134,26 @@ impl Keeper {
         let taken = lineage.state.deployed.get(service).and_then(|deployed| deployed.version);
         let taken = taken.filter(|taken| *taken < version && self.store.version(name, *taken).is_ok());
         let before = || self.store.version_before(name, version).ok().flatten().map(|(version, _)| version);
-        Some(Parcel { name: name.to_owned(), version, bundle, previous: taken.or_else(before) })
+        let was_cut_short = lineage.state.deployed.get(service).is_some_and(|deployed| deployed.under_way);
+        let previous = taken.or_else(before);
+        Some(Parcel { name: name.to_owned(), version, bundle, previous, was_cut_short })
     }
 
-    /// Goes through the transaction with one server.
-    async fn have_taken(&self, round: &Round<'_>) -> Vec<Verdict> {
+    /// Goes through the transaction with one server; also whether it was left not running.
+    async fn have_taken(&self, round: &Round<'_>) -> (Vec<Verdict>, bool) {
         let items = round.parcels.iter().map(|parcel| self.item(round, parcel)).collect();
         let mut transaction = Transaction::new(Beginning {
             has_copies: round.target.copies.is_some(),
             has_endpoints: !round.target.verify.is_empty(),
-            was_cut_short: round.parcels.iter().any(|parcel| self.is_under_way(parcel, round.service)),
+            was_cut_short: round.parcels.iter().any(|parcel| parcel.was_cut_short),
             items,
         });
         let mut seen = Seen::Nothing;
         loop {
             let step = transaction.next(seen);
             if step == Step::End {
-                return transaction.verdicts();
+                let is_down = transaction.is_down();
+                return (transaction.verdicts(), is_down);
             }
             seen = self.perform(round, step).await;
         }
@@ -157,9 +184,9 @@ impl Keeper {
         match step {
             Step::Running => match self.helper.is_running(config, service).await {
                 Ok(Some(true)) => Seen::Done,
-                Ok(Some(false)) => Seen::Failed(format!(
-                    "{service} does not run, so there is nobody to take it: start it, and it reads the new files by itself"
-                )),
+                Ok(Some(false)) => {
+                    Seen::Failed("it does not run: start it, and it reads the new files by itself".to_owned())
+                }
                 Ok(None) => Seen::Nothing,
                 Err(e) => Seen::Failed(e.to_string()),
             },
@@ -246,33 +273,31 @@ impl Keeper {
     }
 
     async fn copy(&self, round: &Round<'_>, which: Which, places: Vec<usize>) -> Seen {
+        let (config, service) = (&round.config, round.service);
         let mut answers = Vec::new();
         for place in places {
             let parcel = &round.parcels[place];
-            let Parcel { name, version, previous, .. } = parcel;
-            let (config, service) = (&round.config, round.service);
-            let copied = match (which, previous) {
-                (Which::New, _) => {
-                    let is_first = !self.has_taken_any(parcel, service);
-                    self.helper.copy(config, service, name, *version, is_first).await.map(|()| true)
-                }
-                (Which::Previous, Some(previous)) => {
-                    self.helper.copy(config, service, name, *previous, false).await.map(|()| true)
-                }
-                (Which::Previous, None) => self.helper.put_back(config, service, name, *version).await,
+            let Parcel { name, version, was_cut_short, .. } = parcel;
+            let copied = match which {
+                Which::New => match self.begin(&[parcel], service) {
+                    Ok(()) => self
+                        .helper
+                        .copy(config, service, name, *version, *was_cut_short)
+                        .await
+                        .map(|()| false),
+                    Err(e) => return Seen::Failed(e),
+                },
+                Which::Previous => self.helper.put_back(config, service, name, *version).await,
             };
-            let fault = |text| Err(Fault { text, is_refused: false });
-            let answer = match copied {
-                Ok(true) => Ok(String::new()),
-                Ok(false) => fault("nothing was there before".to_owned()),
-                Err(e) => fault(e.to_string()),
-            };
-            answers.push((place, answer));
+            let fault = |e: DeployError| Fault { text: e.to_string(), is_refused: false };
+            let put_back = |is_back: bool| if is_back { "put back".to_owned() } else { String::new() };
+            answers.push((place, copied.map(put_back).map_err(fault)));
         }
         Seen::Each(answers)
     }
 
-    /// Writes down that the server is told to reload: whoever comes after a crash may have to start it.
+    /// Writes down that something is done to the server: whoever comes after a crash has to finish it, and may
+    /// have to start the server.
     fn begin(&self, parcels: &[&Parcel], service: &str) -> Result<(), String> {
         for parcel in parcels {
             if let Some(lineage) = self.lineages.borrow_mut().get_mut(&parcel.name) {
@@ -283,21 +308,8 @@ impl Keeper {
         Ok(())
     }
 
-    /// Whether any version of it has ever been given to the server.
-    fn has_taken_any(&self, parcel: &Parcel, service: &str) -> bool {
-        let lineages = self.lineages.borrow();
-        let kept = lineages.get(&parcel.name).and_then(|l| l.state.deployed.get(service));
-        kept.is_some_and(|deployed| deployed.version.is_some())
-    }
-
-    fn is_under_way(&self, parcel: &Parcel, service: &str) -> bool {
-        let lineages = self.lineages.borrow();
-        let kept = lineages.get(&parcel.name).and_then(|l| l.state.deployed.get(service));
-        kept.is_some_and(|deployed| deployed.under_way)
-    }
-
     /// Keeps and tells how it ended.
-    fn conclude(&self, round: &Round<'_>, parcel: &Parcel, verdict: Verdict) {
+    fn conclude(&self, round: &Round<'_>, parcel: &Parcel, verdict: Verdict, is_down: bool, wanted: Wanted) {
         let service = round.service.to_owned();
         let what = match verdict {
             Ok(proof) => {
@@ -311,8 +323,10 @@ impl Keeper {
                 self.with_deployed(parcel, &service, |kept| {
                     // Whatever it had taken before, it does not serve it now.
                     kept.version = kept.version.filter(|version| *version != parcel.version);
-                    kept.under_way = false;
-                    let failures = kept.attempts.failures.saturating_add(1);
+                    kept.under_way = is_down;
+                    // What a person tries does not make the others rarer.
+                    let counts = u32::from(wanted == Wanted::Due || kept.attempts.failures == 0);
+                    let failures = kept.attempts.failures.saturating_add(counts);
                     retry_at += schedule::deploy_retry_after(failures, rand_unit());
                     let last_error = Some(error.clone());
                     kept.attempts = Attempts { failures, retry_at: Some(stamp(retry_at)), last_error };

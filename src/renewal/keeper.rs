@@ -129,6 +129,7 @@ impl Keeper {
             pass: Mutex::default(),
             changed: Notify::new(),
         };
+        told.extend(keeper.release_held_back());
         keeper.install_all();
         (Rc::new(keeper), told)
     }
@@ -159,7 +160,7 @@ impl Keeper {
         if !keeps_embedded {
             self.desk.close().await;
         }
-        let (mut lineages, told) = Lineages::load(&config, Some(&self.store), true);
+        let (mut lineages, mut told) = Lineages::load(&config, Some(&self.store), true);
         if !same_issuer {
             // What failed before may have been mended by this.
             lineages.forget_pauses();
@@ -173,6 +174,7 @@ impl Keeper {
         }
         *self.lineages.borrow_mut() = lineages;
         *self.config.borrow_mut() = config;
+        told.extend(self.release_held_back());
         self.install_all();
         self.changed.notify_one();
         told

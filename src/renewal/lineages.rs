@@ -58,6 +58,9 @@ impl Lineages {
                     let mended = mend && matches!(store.fall_back(name), Ok(Some(_)));
                     if mended { store.current(name).unwrap_or_default() } else { None }
                 });
+                // A newer one was stored, and whatever was held back before it is over.
+                let is_over = |held: &Version| live.as_ref().is_some_and(|(version, _)| version >= held);
+                state.held_back = state.held_back.filter(|held| !is_over(held));
                 if let Some(version) = state.held_back {
                     match store.version(name, version) {
                         Ok(certificate) => live = Some((version, certificate)),
@@ -340,8 +343,17 @@ impl Lineage {
         self.request.deploy.iter().filter(move |_| is_there).cloned()
     }
 
+    /// A version is held back for a server that takes it no more: every other one is to have it.
+    pub(super) fn is_held_back_for_nobody(&self) -> bool {
+        let goes_back = |service: &String| self.state.deployed.get(service).is_some_and(|d| d.goes_back);
+        self.state.held_back.is_some() && !self.request.deploy.iter().any(goes_back)
+    }
+
     /// Those that have not, and when a failed one is asked again.
-    pub(super) fn pending_deploys(&self) -> impl Iterator<Item = (String, Option<SystemTime>)> {
+    pub(super) fn pending_deploys(
+        &self,
+        now: SystemTime,
+    ) -> impl Iterator<Item = (String, Option<SystemTime>)> {
         let version = self.live.as_ref().map(|(version, _)| *version);
         self.deploys().filter_map(move |service| {
             let kept = self.state.deployed.get(&service);
@@ -349,7 +361,8 @@ impl Lineage {
                 return None;
             }
             let retry_at = kept.and_then(|d| d.attempts.retry_at).map(SystemTime::from);
-            Some((service, retry_at))
+            // A moment further ahead was written by a clock that was wrong.
+            Some((service, retry_at.filter(|at| *at <= now + schedule::LONGEST_DEPLOY_WAIT)))
         })
     }
 
@@ -359,7 +372,7 @@ impl Lineage {
         } else {
             None
         };
-        let deploys = self.pending_deploys().map(|(_, at)| at.unwrap_or(now));
+        let deploys = self.pending_deploys(now).map(|(_, at)| at.unwrap_or(now));
         deploys.chain(names).chain(self.next_ask(now)).fold(self.next_order(now), SystemTime::min)
     }
 
@@ -461,6 +474,7 @@ impl Lineage {
             put_off: self.state.postponed.as_ref().map(|postponed| postponed.reason.clone()),
             failures: self.state.attempts.failures,
             last_error: self.state.attempts.last_error.clone(),
+            held_back: self.state.held_back.is_some(),
             deploys: deploys.collect(),
         }
     }

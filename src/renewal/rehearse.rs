@@ -138,9 +138,11 @@ impl Keeper {
                 passed.push_str(&format!("; {service} is not reloaded, it has no certificate to take yet"));
                 continue;
             }
-            let is_tested = self.helper.check(&config, service).await.map_err(|e| {
-                Refusal::local(format!("{service}'s configuration does not pass its own test: {e}"))
-            })?;
+            let is_tested = self
+                .helper
+                .check(&config, service)
+                .await
+                .map_err(|e| Refusal::local(format!("{service} would not take it: {e}")))?;
             if is_tested {
                 tell(What::Step(format!("{service}: its configuration passes its own test")));
             }

@@ -237,7 +237,11 @@ impl fmt::Display for What {
                 write!(f, "{service} serves it, with its whole chain: {proof}")
             }
             Self::DeployFailed { service, error, retry_at } => {
-                write!(f, "FAILED: {service} did not take it: {error}; next attempt at {}", minute(*retry_at))
+                write!(
+                    f,
+                    "FAILED: {service} did not take it: {error}; next attempt at {} (`wicketgate deploy` tries at once)",
+                    minute(*retry_at)
+                )
             }
             Self::DeployHeld { service, retry_at, last_error } => write!(
                 f,
@@ -323,6 +327,9 @@ pub struct CertificateStatus {
     pub failures: u32,
     /// What the last one failed with.
     pub last_error: Option<String>,
+    /// A server's own test fails with the live version, so the files are those of the one before.
+    #[serde(default)]
+    pub held_back: bool,
     /// Servers that take it.
     pub deploys: Vec<DeployStatus>,
 }

@@ -30,7 +30,7 @@ mod pause;
 mod reason;
 mod window;
 
-pub use pause::{LONGEST_WAIT, deploy_retry_after, jitter_of, retry_after};
+pub use pause::{LONGEST_DEPLOY_WAIT, LONGEST_WAIT, deploy_retry_after, jitter_of, retry_after};
 pub use reason::{Reason, Why};
 pub use window::{Window, ask_again, choose, is_time_to_ask, keep_or_choose};
 

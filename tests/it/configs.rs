@@ -516,7 +516,8 @@ fn the_source_of_a_value_does_not_change_the_digest() {
     let file = dir.path().join("w.toml");
     let text = "acme.issuer = \"embedded\"\nfront.upstream = \"demo\"\n[[certificate]]\nhostnames = [\"a.localhost\"]\n";
     fs::write(&file, text).unwrap();
-    let from_file = load(&file).unwrap();
+    let mut from_file = load(&file).unwrap();
+    assert_eq!(std::mem::take(&mut from_file.files), [file.canonicalize().unwrap()]);
     let from_flags = without_file(&[], "--issuer embedded --upstream demo --hostname a.localhost").unwrap();
     let env = [("WICKETGATE_ACME__ISSUER", "embedded"), ("WICKETGATE_FRONT__UPSTREAM", "demo")];
     let from_env = without_file(&env, "--hostname a.localhost").unwrap();

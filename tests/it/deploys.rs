@@ -251,3 +251,73 @@ fn a_crash_in_the_middle_of_a_reload_is_made_good() {
     assert_eq!((lines(&reloads).len(), pebble.orders()), (2, 1));
     assert_eq!(deploys(&bed, &setup)[0]["pending"], false);
 }
+
+#[test]
+fn a_server_that_did_not_start_is_started_by_the_next_try() {
+    needs!("pebble", "curl");
+    let bed = Bed::new();
+    let (_pebble, setup) = beside(&bed, &[NAME]);
+    // A server that runs while a file is there, and that its reload ends.
+    let (up, broken) = (bed.path("up"), bed.path("broken"));
+    let reload = bed.script("reload", &format!("rm -f {}", up.display()));
+    let (start, starts) = counter(
+        &bed,
+        "start",
+        &format!(
+            "test ! -e {} || {{ echo no such key >&2; exit 1; }}; touch {}",
+            broken.display(),
+            up.display()
+        ),
+    );
+    let refused = bed.port();
+    let setup = setup.with("deploy = [\"server\"]").tables(&format!(
+        "[deploy.server]\nreload = [{reload:?}]\nstart = [{start:?}]\n\
+         verify = [\"127.0.0.1:{refused}\"]\nverify-timeout = \"1s\""
+    ));
+    fs::write(&broken, "").unwrap();
+    let told = setup.renew(&bed).expect_code(1);
+    assert!(told.text().contains("no such key"), "{}", told.text());
+    fs::remove_file(&broken).unwrap();
+    let before = lines(&starts).len();
+    setup.command(&bed, &["deploy"]).expect_code(1);
+    assert!(lines(&starts).len() > before, "nobody has started it");
+    assert!(up.exists());
+}
+
+#[test]
+fn what_was_held_back_for_a_server_that_is_gone_is_let_go() {
+    needs!("pebble", "curl");
+    let bed = Bed::new();
+    let (_pebble, setup) = beside(&bed, &[NAME]);
+    let check = bed.script("check", &format!("readlink {} | grep -q 0001", setup.live(NAME).display()));
+    let mut setup = setup
+        .with("deploy = [\"a\"]")
+        .tables(&format!("[deploy.a]\ncheck = [{check:?}]\nreload = [\"true\"]\nverify = []"));
+    setup.renew(&bed).expect_code(0);
+    setup.command(&bed, &["renew", "--force"]).expect_code(1);
+    assert_eq!(version(&setup), "0001");
+    let shown = setup.command(&bed, &["status"]).expect_code(0);
+    assert!(shown.stdout.contains("(version 2, held back: "), "{}", shown.stdout);
+    setup.certificates = setup.certificates.replace("deploy = [\"a\"]\n", "");
+    setup.renew(&bed).expect_code(0);
+    assert_eq!(version(&setup), "0002");
+}
+
+#[test]
+fn a_pause_that_a_wrong_clock_has_written_is_not_kept() {
+    needs!("pebble", "curl", "faketime");
+    let bed = Bed::new();
+    let (_pebble, setup) = beside(&bed, &[NAME]);
+    let works = bed.path("works");
+    let reload = bed.script("reload", &format!("test -e {}", works.display()));
+    let setup = setup
+        .with("deploy = [\"server\"]")
+        .tables(&format!("[deploy.server]\nreload = [{reload:?}]\nverify = []"));
+    setup.renew(&bed).expect_code(1);
+    let mut later = Command::new("faketime");
+    clean(&mut later);
+    later.args(["-f", "+100d", PROGRAM, "--config"]).arg(setup.write(&bed)).arg("deploy");
+    crate::bed::process::run(&mut later).expect_code(1);
+    fs::write(&works, "").unwrap();
+    setup.renew(&bed).expect_code(0);
+}

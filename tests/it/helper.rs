@@ -102,8 +102,8 @@ impl Rig {
         self.runtime.block_on(self.client.copy(&self.config, service, NAME, version, false)).map_err(sentence)
     }
 
-    /// As [`Self::copy`], where nothing of it was taken before.
-    fn copy_first(&self, service: &str, version: u32) -> Result<(), String> {
+    /// As [`Self::copy`], after a deploy that was cut short.
+    fn copy_on(&self, service: &str, version: u32) -> Result<(), String> {
         self.runtime.block_on(self.client.copy(&self.config, service, NAME, version, true)).map_err(sentence)
     }
 

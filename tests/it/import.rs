@@ -151,7 +151,7 @@ fn certbots_account_and_certificates_go_on() {
         "(RSA key)",
         "a.example.test: imported; a.example.test, www.a.example.test; ecdsa-p256; valid until ",
         "rsa.example.test: imported; rsa.example.test; rsa-3072; valid until ",
-        "`renew_hook = true …`: write it as the `reload`",
+        "`renew_hook = true …`: where it reloads nginx, ",
         "certbot.timer",
     ] {
         assert!(ran.stdout.contains(says), "{says} is not in\n{}", ran.stdout);

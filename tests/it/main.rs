@@ -30,6 +30,7 @@ mod readme;
 mod rehearsal;
 mod renew;
 mod schedule;
+mod servers;
 mod store;
 mod through_proxy;
 mod unattended;

@@ -205,7 +205,7 @@ impl Fault {
                 "an old worker still serves, or several servers answer at this address: wait until the old workers end, or restart it".to_owned()
             }
             Self::Incomplete(Verdict::Missing { is_known: true, .. }) => {
-                "many clients cannot follow it and refuse: is the server configured with cert.pem in place of fullchain.pem?".to_owned()
+                "many clients cannot follow it and refuse: the server seems to be configured with cert.pem in place of fullchain.pem".to_owned()
             }
             Self::Incomplete(Verdict::Missing { .. }) => {
                 "either it is missing, and the server is configured with cert.pem in place of fullchain.pem; or it is the root of a private CA, and belongs into `acme.roots` (or `--roots`)".to_owned()
@@ -400,7 +400,7 @@ mod tests {
             (
                 "127.0.0.1:443",
                 Fault::Incomplete(missing(true)),
-                ["`CN=R10`, which is not sent", "cert.pem in place of fullchain.pem?"],
+                ["`CN=R10`, which is not sent", "cert.pem in place of fullchain.pem"],
             ),
             ("127.0.0.1:443", Fault::Incomplete(missing(false)), ["incomplete chain", "acme.roots"]),
             (

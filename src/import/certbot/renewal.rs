@@ -283,7 +283,7 @@ const NO_FILES: &str = "no files are written into web roots: the gate answers on
 fn reason(key: &str, value: &Value, settings: &Settings) -> Option<&'static str> {
     Some(match key {
         "renew_hook" | "deploy_hook" => {
-            "write it as the `reload` of a [deploy.NAME] table: a program and its arguments, or a script, since no shell is involved; it finds RENEWED_LINEAGE and RENEWED_DOMAINS as before"
+            "where it reloads nginx, apache, squid, haproxy or hitch, write that name into `deploy` of the certificate; anything else as the `reload` of a [deploy.NAME] table: a program and its arguments, or a script, since no shell is involved; it finds RENEWED_LINEAGE and RENEWED_DOMAINS as before"
         }
         "pre_hook" | "post_hook" => {
             "nothing is run before and after a renewal: what stopped a server to free port 80 is not needed where the gate holds the port, and what reloaded one is the `reload` of a [deploy.NAME] table"

@@ -16,6 +16,9 @@ const DEPLOY_RETRY: [Duration; 4] =
 /// was wrong.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(30 * 86_400);
 
+/// Longest pause between tries to have a server take a certificate, and something for the jitter.
+pub const LONGEST_DEPLOY_WAIT: Duration = Duration::from_secs(2 * 3600);
+
 /// The pause after so many failures in a row (1 is the first). `jitter` from 0 to 1 lengthens it by up to
 /// a tenth, so that many installations do not come back together.
 pub fn retry_after(failures: u32, jitter: f64) -> Duration {

@@ -16,8 +16,9 @@ pub(crate) struct Namespace {
     holder: Process,
 }
 
-/// A mount namespace alone, with folders of its own at /run, /dev/shm and /mnt: root stays root, and ports
-/// are everybody's. Servers in it are not taken for those of other tests that run at the same time.
+/// Mount and process namespaces, with folders of their own at /run, /dev/shm and /mnt: root stays root, and
+/// ports are everybody's. Servers of other tests that run at the same time are not seen in it, and somebody
+/// collects those that have died.
 pub(crate) struct Mounts {
     holder: Process,
 }
@@ -26,8 +27,9 @@ pub(crate) struct Mounts {
 pub(crate) fn mounts_available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
     *AVAILABLE.get_or_init(|| {
-        let script = "mount -t tmpfs tmpfs /mnt";
-        run(Command::new("unshare").args(["--mount", "sh", "-c", script])).code == Some(0)
+        let arguments =
+            ["--mount", "--pid", "--fork", "--mount-proc", "mount", "-t", "tmpfs", "tmpfs", "/mnt"];
+        run(Command::new("unshare").args(arguments)).code == Some(0)
     })
 }
 
@@ -35,8 +37,9 @@ impl Mounts {
     pub(crate) fn start() -> Self {
         let script =
             "set -e; for folder in /run /dev/shm /mnt; do mount -t tmpfs -o mode=0755 tmpfs $folder; done
-             mkdir /run/lock; chmod 1777 /dev/shm; echo made; exec sleep infinity";
-        let holder = Process::start("mounts", Command::new("unshare").args(["--mount", "sh", "-c", script]));
+             mkdir /run/lock; chmod 1777 /dev/shm; echo made; sleep infinity & wait";
+        let arguments = ["--mount", "--pid", "--fork", "--mount-proc", "sh", "-c", script];
+        let holder = Process::start("mounts", Command::new("unshare").args(arguments));
         holder.wait_for_line("made");
         Self { holder }
     }
@@ -44,7 +47,9 @@ impl Mounts {
     /// A command that runs inside.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["--target", &self.holder.id().to_string(), "--mount", "--"]).arg(program);
+        let holder = self.holder.id();
+        command.args(["--target", &holder.to_string(), "--mount"]);
+        command.arg(format!("--pid=/proc/{holder}/ns/pid_for_children")).arg("--").arg(program);
         command
     }
 
@@ -52,20 +57,30 @@ impl Mounts {
     pub(crate) fn sh(&self, script: &str) -> super::process::Ran {
         run(self.command("sh").args(["-c", script]))
     }
+
+    /// Waits until those that have died are collected: a pid file that names one of them is still believed.
+    #[track_caller]
+    pub(crate) fn bury_the_dead(&self) {
+        super::until("the dead are collected", || {
+            (self.sh("ps -e -o stat= | grep -q ^Z").code == Some(1)).then_some(())
+        });
+    }
+
+    /// Every process inside, also one that went to the background and is nobody's child any more.
+    pub(crate) fn processes(&self) -> Vec<Pid> {
+        let space = |pid: &OsStr| std::fs::read_link(Path::new("/proc").join(pid).join("ns/mnt")).ok();
+        let Some(ours) = space(self.holder.id().to_string().as_ref()) else { return Vec::new() };
+        let all = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.file_name());
+        all.filter(|name| space(name).as_ref() == Some(&ours))
+            .filter_map(|name| Pid::from_raw(name.to_str()?.parse().ok()?))
+            .collect()
+    }
 }
 
 impl Drop for Mounts {
     fn drop(&mut self) {
-        let space = |pid: &OsStr| std::fs::read_link(Path::new("/proc").join(pid).join("ns/mnt")).ok();
-        let Some(ours) = space(self.holder.id().to_string().as_ref()) else { return };
-        // A server that went to the background is nobody's child any more.
-        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let pid = entry.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
-            if let Some(pid) = pid
-                && space(&entry.file_name()).as_ref() == Some(&ours)
-            {
-                let _ = kill_process(pid, Signal::KILL);
-            }
+        for pid in self.processes() {
+            let _ = kill_process(pid, Signal::KILL);
         }
     }
 }

@@ -73,8 +73,13 @@ impl Process {
         }
     }
 
+    /// Signals it; where it is `nsenter`, which passes nothing on, the program in the namespace.
     pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(self.pid(), signal).unwrap();
+        let path = |what: &str| format!("/proc/{0}/{what}", self.id());
+        let is_nsenter = std::fs::read_link(path("exe")).is_ok_and(|program| program.ends_with("nsenter"));
+        let children = std::fs::read_to_string(path(&format!("task/{}/children", self.id())));
+        let inner = children.ok().filter(|_| is_nsenter).and_then(|list| list.trim().parse().ok());
+        kill_process(inner.and_then(Pid::from_raw).unwrap_or(self.pid()), signal).unwrap();
     }
 
     /// The exit status, if it has ended.

@@ -67,7 +67,8 @@ fn cut_off_at_every_step_of_copying_each_file_is_whole_and_the_next_deploy_goes_
             assert_eq!(ran.code, Some(0), "{after}: {}", ran.text());
             assert!(place.is_of_one_version(&after), "{after}");
             assert!(place.has_taken(), "{after}: the server has not read what is live");
-            let drafts = place.inside.sh(&format!("find {FOLDER} -name '.*'"));
+            let is_draft = "-name '.*' -not -name '*.before-wicketgate'";
+            let drafts = place.inside.sh(&format!("find {FOLDER} {is_draft}"));
             assert_eq!(drafts.stdout, "", "{after}");
         }
     }
@@ -129,6 +130,10 @@ impl Place {
     fn renew(&self, accident: Option<&Accident>) -> Traced {
         let folder = PathBuf::from(FOLDER);
         let mut places: Vec<_> = FILES.map(|file| folder.join(format!(".{file}.wicketgate"))).into();
+        let kept = FILES.map(|file| format!(".{file}.before-wicketgate"));
+        places.extend(
+            kept.iter().flat_map(|name| [folder.join(name), folder.join(format!(".{name}.wicketgate"))]),
+        );
         places.push(folder);
         let strace = &|program: &str| self.inside.command(program);
         watched(&self.bed, strace, &self.command(&["renew", "--force"]), &places, accident)

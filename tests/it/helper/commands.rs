@@ -86,7 +86,7 @@ fn a_server_that_hangs_is_told_and_its_group_ended() {
     assert!(told.ends_with("did not end within 1 s and was stopped, saying: waiting for it"), "{told}");
     let pid = std::fs::read_to_string(pid).unwrap();
     until("its child is gone", || {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+        let stat = rig.mounts.sh(&format!("cat /proc/{}/stat", pid.trim())).stdout;
         (stat.is_empty() || stat.contains(") Z ")).then_some(())
     });
 }

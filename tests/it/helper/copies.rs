@@ -31,7 +31,7 @@ const PLANTED: &[(&str, &str, &str)] = &[
     ("mkdir d; chmod 775 d", "d/key.pem", "has mode 0775, so that its group could"),
     ("mkdir d; chgrp nogroup d; chmod 2775 d", "d/key.pem", "has mode 2775, so that its group could"),
     ("mkdir d; chmod 777 d", "d/key.pem", "has mode 0777, so that anybody could"),
-    ("mkdir d; chmod 1777 d", "d/key.pem", "has mode 1777, so that anybody could"),
+    ("mkdir d; chmod 1777 d", "d/key.pem", "has mode 1777, so that anybody may write"),
     ("mkdir d; chmod 703 d", "d/key.pem", "has mode 0703, so that anybody could"),
     ("mkdir real; ln -s real d", "d/key.pem", "d is a symbolic link, where a folder must be"),
     ("ln -s /etc d", "d/key.pem", "d is a symbolic link, where a folder must be"),
@@ -156,7 +156,7 @@ fn copies_are_whole_with_owner_and_mode_and_left_when_they_are_there() {
 }
 
 #[test]
-fn what_was_there_before_the_first_copy_can_be_put_back() {
+fn what_was_there_before_a_copy_can_be_put_back() {
     needs!("root", "mounts");
     let bed = Bed::new();
     let table = "[deploy.x]\nreload = [\"true\"]\nverify = []\n\
@@ -167,16 +167,47 @@ fn what_was_there_before_the_first_copy_can_be_put_back() {
     let list = "cd /run/tls; stat -c '%a %n' $(ls -A); cat chain.pem";
     let before = rig.mounts.sh(list).stdout;
     assert_eq!(rig.put_back("x", version), Ok(false), "nothing is kept yet");
-    for _ in 0..2 {
-        // Twice: what a crash has left half-done is done again, and does not take the place of what is kept.
-        rig.copy_first("x", version).unwrap();
-    }
+    rig.copy("x", version).unwrap();
+    // What a crash has left half-done is done again, and does not take the place of what is kept.
+    rig.mounts.sh("echo half >/run/tls/chain.pem").expect_code(0);
+    rig.copy_on("x", version).unwrap();
     let files = rig.mounts.sh("ls -A /run/tls").stdout;
     assert_eq!(files, ".chain.pem.before-wicketgate\nchain.pem\nkey.pem\n");
     assert_eq!(rig.put_back("x", version), Ok(true));
     rig.mounts.sh("rm /run/tls/key.pem").expect_code(0);
     assert_eq!(rig.mounts.sh(list).stdout, before, "its mode and all");
     assert_eq!(rig.put_back("x", version), Ok(false));
+
+    // It is always what was there at the beginning of the last deploy, never something older.
+    rig.copy("x", version).unwrap();
+    let first = rig.mounts.sh("cat /run/tls/chain.pem").stdout;
+    let (second, _) = rig.renew(&bed);
+    rig.copy("x", second).unwrap();
+    assert_ne!(rig.mounts.sh("cat /run/tls/chain.pem").stdout, first);
+    assert_eq!(rig.put_back("x", second), Ok(true));
+    assert_eq!(rig.mounts.sh("cat /run/tls/chain.pem").stdout, first);
+    rig.copy("x", second).unwrap();
+    rig.copy("x", second).unwrap();
+    assert_eq!(rig.put_back("x", second), Ok(false), "nothing had changed");
+}
+
+#[test]
+fn a_file_that_cannot_be_replaced_leaves_none_replaced() {
+    needs!("root", "mounts");
+    let bed = Bed::new();
+    let table = "[deploy.x]\nreload = [\"true\"]\nverify = []\n\
+         copy = { fullchain = \"/run/tls/chain.pem\", key = \"/run/tls/key.pem\" }\n";
+    let rig = Rig::start(&bed, &["x"], table);
+    let (version, _) = rig.renew(&bed);
+    rig.mounts.sh("mkdir /run/tls").expect_code(0);
+    rig.copy("x", version).unwrap();
+    // As it is in containers: the file itself is mounted there.
+    rig.mounts.sh("mount --bind /run/tls/key.pem /run/tls/key.pem").expect_code(0);
+    let before = rig.mounts.sh("cat /run/tls/*.pem").stdout;
+    let (second, _) = rig.renew(&bed);
+    let told = rig.copy("x", second).unwrap_err();
+    assert!(told.contains("/run/tls/key.pem is not written: it cannot be put in place"), "{told}");
+    assert_eq!(rig.mounts.sh("cat /run/tls/*.pem").stdout, before);
 }
 
 #[test]

@@ -50,11 +50,11 @@ fn what_is_not_known_is_not_done() {
             r#"{"failed":"the helper knows no certificate `www.example.test` that is deployed to y"}"#,
         ),
         (
-            r#"{"copy":{"service":1,"certificate":"www.example.test","version":1,"is_first":false}}"#,
+            r#"{"copy":{"service":1,"certificate":"www.example.test","version":1,"goes_on":false}}"#,
             r#"{"failed":"the helper knows no certificate `www.example.test` that is deployed to y"}"#,
         ),
         (
-            r#"{"copy":{"service":0,"certificate":"www.example.test","version":1,"is_first":false}}"#,
+            r#"{"copy":{"service":0,"certificate":"www.example.test","version":1,"goes_on":false}}"#,
             r#""nothing""#,
         ),
         (r#"{"notify":{"document":{}}}"#, r#"{"failed":"the helper knows no command to notify with"}"#),
@@ -70,6 +70,23 @@ fn what_is_not_known_is_not_done() {
     assert!(stale.contains("the configuration on disk is not the one in use"), "{stale}");
     assert!(!ran.exists());
     // It still serves whoever asks for what there is.
+    rig.reload("x").unwrap();
+    assert!(ran.exists());
+}
+
+#[test]
+fn root_does_nothing_by_a_configuration_that_others_could_change() {
+    needs!("root", "mounts");
+    let bed = Bed::new();
+    let ran = bed.path("ran");
+    let hook = bed.script("hook", &format!("touch {}", ran.display()));
+    let rig = Rig::start(&bed, &["x"], &table(&hook));
+    let file = &rig.config.files[0];
+    set_mode(file, 0o666);
+    let told = rig.reload("x").unwrap_err();
+    assert!(told.contains("root does nothing by a configuration that others could change"), "{told}");
+    assert!(told.contains("chmod go-w") && !ran.exists(), "{told}");
+    set_mode(file, 0o644);
     rig.reload("x").unwrap();
     assert!(ran.exists());
 }

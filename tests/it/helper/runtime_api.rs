@@ -148,8 +148,10 @@ fn a_copy_that_haproxy_has_read_is_replaced_too() {
 fn a_key_is_given_to_no_stranger() {
     needs!("root", "mounts", "setpriv", "python3");
     let bed = Bed::new();
-    set_mode(bed.dir(), 0o777);
-    let planted = bed.path("planted.sock");
+    let open = bed.path("open");
+    std::fs::create_dir(&open).unwrap();
+    set_mode(&open, 0o777);
+    let planted = open.join("planted.sock");
     let rig = Rig::start(&bed, &["haproxy"], &table(&planted, ""));
     rig.renew(&bed);
     let script = "import socket, sys
@@ -162,5 +164,4 @@ c, _ = s.accept(); print('got', c.recv(65536), flush=True)";
     let told = rig.reload("haproxy").unwrap_err();
     assert!(told.contains("nobody listens there, who is given no private keys"), "{told}");
     assert_eq!(stranger.wait_for_line("got"), "got b''");
-    set_mode(bed.dir(), 0o755);
 }

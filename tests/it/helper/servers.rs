@@ -27,11 +27,9 @@ fn goes_through(
     let bed = Bed::new();
     let rig = Rig::start(&bed, &[service], "");
     let inside = |program: &str| rig.mounts.command(program);
-    // Those of other tests, that have a view of their own on the files, keep it from being sure.
-    let is_absent = || matches!(rig.is_running(service), Ok(Some(false) | None));
-    assert!(is_absent());
+    assert_eq!(rig.is_running(service), Ok(Some(false)));
     let told = rig.reload(service).unwrap_err();
-    assert!(told.contains(" here") && told.contains("`reload`"), "{told}");
+    assert!(told.contains("does not run here: start it, or write `reload`"), "{told}");
 
     let files = ServedFiles::new(&bed, "tls");
     let first = files.renew(&bed);
@@ -53,7 +51,8 @@ fn goes_through(
     assert_eq!(rig.check(service), Ok(true));
 
     drop(server.running);
-    until("it is gone", || is_absent().then_some(()));
+    until("it is gone", || (rig.is_running(service) == Ok(Some(false))).then_some(()));
+    rig.mounts.bury_the_dead();
     // What ran in the foreground, by its own configuration, is not the helper's to start.
     if service == "nginx" {
         let told = rig.start_server(service).unwrap_err();
@@ -143,7 +142,12 @@ fn what_is_not_sure_is_asked_for() {
     }
 
     // One that sees other files than the helper is nothing to touch.
-    let nginx = Nginx::tls(&bed, files.chain.parent().unwrap(), bed.port());
+    let apart = |program: &str| {
+        let mut command = inside("unshare");
+        command.args(["--mount", program]);
+        command
+    };
+    let nginx = Nginx::tls_by(&bed, &apart, files.chain.parent().unwrap(), bed.port());
     let told = rig.reload("nginx").unwrap_err();
     assert!(told.contains("a view of its own on the files; write `check` and `reload` for it"), "{told}");
     assert_eq!(rig.is_running("nginx"), Ok(None));
