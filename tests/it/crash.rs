@@ -164,7 +164,8 @@ impl Ground {
 #[track_caller]
 fn assert_whole(setup: &Setup, after: &str) -> Version {
     let store = Store::open_existing(&setup.state).unwrap();
-    drop(store.lock().unwrap_or_else(|e| panic!("{after}: {e}")));
+    // What was killed while it started its helper lets go of the lock when that one has begun.
+    drop(until(&format!("the lock is free: {after}"), || store.lock().ok()));
     let versions = setup.state.join("lineages").join(NAME).join("versions");
     for entry in fs::read_dir(&versions).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
