@@ -8,6 +8,7 @@ pub mod client;
 pub mod deadlines;
 pub mod host;
 pub mod reply;
+pub mod scanners;
 mod server;
 mod stream;
 pub mod visits;
@@ -23,6 +24,7 @@ use crate::config;
 use crate::hostname::Identifier;
 
 pub use deadlines::GateLimits;
+use scanners::Scanners;
 pub use server::{serve, serve_all};
 use visits::Visits;
 
@@ -33,7 +35,7 @@ pub struct Policy {
     pub redirect: config::Redirect,
     /// A token is answered only for the hosts of its order.
     pub match_host: bool,
-    /// Peers whose X-Forwarded-For tells the client's address.
+    /// Peers whose PROXY header or X-Forwarded-For tells the client's address.
     pub trusted_proxies: Vec<IpNet>,
 }
 
@@ -58,6 +60,8 @@ pub struct GateState {
     pub served: Arc<ArcSwap<BTreeSet<Identifier>>>,
     /// Who came for a challenge.
     pub visits: Arc<Visits>,
+    /// Who asked for what is not here.
+    pub scanners: Arc<Scanners>,
 }
 
 impl GateState {
@@ -68,6 +72,7 @@ impl GateState {
             policy: Arc::new(ArcSwap::from_pointee(policy)),
             served: Arc::default(),
             visits: Arc::default(),
+            scanners: Arc::default(),
         }
     }
 }

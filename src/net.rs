@@ -7,4 +7,5 @@ pub mod drain;
 pub mod holder;
 pub mod limits;
 pub mod listen;
+pub mod proxy_protocol;
 pub mod witness;

@@ -5,37 +5,45 @@ use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::{Future, Ready, poll_fn, ready};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, header};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::{JoinSet, LocalSet, spawn_local};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::client::client_address;
 use super::deadlines::{GateLimits, Verdict, verdict};
+use super::host::Host;
 use super::reply::{self, Reply, Request, challenge_token};
+use super::scanners::{Asked, is_bannable};
 use super::stream::{Clock, Scratch, Watch, WatchedStream};
 use super::visits::Visit;
 use super::{GateState, Policy};
 use crate::challenge::{Arrival, Expected, Outcome, Purpose};
+use crate::clock;
 use crate::hostname::Identifier;
 use crate::net::accept::accept_loop;
 use crate::net::drain::Stop;
 use crate::net::limits::{Admission, Connections};
+use crate::net::proxy_protocol::{Beginning, beginning};
 
 /// The largest header of a request, in bytes; hyper answers 431 to a larger one. It allows 100
 /// fields at most: a cap of its own would cost an allocation a request.
 const MAX_HEADER: usize = 16 * 1024;
+
+/// At most one line about the same trouble of many connections in this time.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Serves one listener; see [`serve_all`].
 pub async fn serve(
@@ -81,6 +89,8 @@ struct Gate {
     clock: Rc<Clock>,
     scratch: Scratch,
     stopping: Cell<bool>,
+    /// When something was last said that each connection could be an occasion for.
+    complained: Cell<Option<Instant>>,
     /// Told when a connection comes while there was none, so that an idle gate sleeps soundly.
     first: Notify,
 }
@@ -101,6 +111,7 @@ impl Gate {
             clock: Rc::new(Clock::new()),
             scratch: Rc::new(RefCell::new(vec![0; 8 * 1024].into_boxed_slice())),
             stopping: Cell::new(false),
+            complained: Cell::new(None),
             first: Notify::new(),
         }
     }
@@ -150,28 +161,88 @@ impl Gate {
     }
 
     /// One connection, from its first byte to its end.
-    async fn converse(self: Rc<Self>, stream: TcpStream, peer: SocketAddr, admission: Admission) {
+    async fn converse(self: Rc<Self>, mut stream: TcpStream, peer: SocketAddr, admission: Admission) {
         let watch = Rc::new(Watch::new(admission, self.clock.clone()));
         let _listed = Listed::new(&self, watch.clone());
-        let io = WatchedStream::new(stream, watch.clone(), self.scratch.clone());
-        let answering = Answering { gate: self.clone(), watch: watch.clone(), peer };
-        let mut connection = pin!(self.http.serve_connection(io, answering));
-        let mut evicted = pin!(watch.admission.evicted());
-        let result = poll_fn(|context| {
-            watch.set_waker(context.waker());
-            if let Poll::Ready(result) = connection.as_mut().poll(context) {
-                return Poll::Ready(result);
+        let (mut client, mut begun) = (peer.ip(), Bytes::new());
+        if self.is_trusted(client) {
+            match until_over(&watch, proxy_header(&mut stream, &watch)).await {
+                None => return,
+                Some(Ok((told, rest))) => (client, begun) = (told.unwrap_or(client), rest),
+                Some(Err(error)) => {
+                    self.complain(|| {
+                        tracing::warn!(proxy = %client, %error, "a connection of a trusted proxy was closed");
+                    });
+                    return;
+                }
             }
-            watch.body_swallowed();
-            // Asked after the connection, so that what has arrived by now is still answered.
-            if evicted.as_mut().poll(context).is_ready() || watch.is_over() {
-                return Poll::Ready(Ok(()));
-            }
-            Poll::Pending
-        })
-        .await;
-        if let Err(error) = result {
+        }
+        let io = WatchedStream::new(stream, begun, watch.clone(), self.scratch.clone());
+        let answering = Answering { gate: self.clone(), watch: watch.clone(), peer: client };
+        let connection = self.http.serve_connection(io, answering);
+        if let Some(Err(error)) = until_over(&watch, connection).await {
             tracing::trace!(client = %peer.ip(), %error, "connection failed");
+        }
+        if watch.began_with_proxy_header() && !self.is_trusted(peer.ip()) {
+            self.complain(|| {
+                tracing::warn!(
+                    client = %peer.ip(),
+                    "a client sends PROXY headers and is none of `gate.trusted-proxies`: its requests are refused; if it is your proxy, list it there"
+                );
+            });
+        }
+    }
+
+    fn is_trusted(&self, peer: IpAddr) -> bool {
+        self.state.policy.load().trusted_proxies.iter().any(|network| network.contains(&peer))
+    }
+
+    /// Says something that each connection could be an occasion for, now and then.
+    fn complain(&self, say: impl FnOnce()) {
+        let now = self.clock.refresh();
+        if self.complained.get().is_none_or(|last| now.saturating_duration_since(last) >= COMPLAINT_INTERVAL)
+        {
+            self.complained.set(Some(now));
+            say();
+        }
+    }
+}
+
+/// Goes on until it has ended, or the connection has to; then there is no outcome.
+async fn until_over<T>(watch: &Watch, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    let mut evicted = pin!(watch.admission.evicted());
+    poll_fn(|context| {
+        watch.set_waker(context.waker());
+        if let Poll::Ready(outcome) = work.as_mut().poll(context) {
+            return Poll::Ready(Some(outcome));
+        }
+        watch.body_swallowed();
+        // Asked after the connection, so that what has arrived by now is still answered.
+        if evicted.as_mut().poll(context).is_ready() || watch.is_over() {
+            return Poll::Ready(None);
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// The client that a PROXY header names, where there is one, and what was read beyond it.
+async fn proxy_header(stream: &mut TcpStream, watch: &Watch) -> io::Result<(Option<IpAddr>, Bytes)> {
+    let mut begun = BytesMut::new();
+    loop {
+        let before = begun.len();
+        let ended = stream.read_buf(&mut begun).await? == 0;
+        watch.read(&begun[before..]);
+        match beginning(&begun) {
+            Beginning::Undecided if !ended => {}
+            Beginning::Undecided | Beginning::Plain => return Ok((None, begun.freeze())),
+            Beginning::Header { length, client } => return Ok((client, begun.split_off(length).freeze())),
+            Beginning::Broken => {
+                let words =
+                    "its PROXY header is none that can be read (versions 1 and 2 of the protocol can)";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, words));
+            }
         }
     }
 }
@@ -222,7 +293,8 @@ impl Drop for Listed<'_> {
 struct Answering {
     gate: Rc<Gate>,
     watch: Rc<Watch>,
-    peer: SocketAddr,
+    /// The other end, or the client that it speaks for by its PROXY header.
+    peer: IpAddr,
 }
 
 impl hyper::service::Service<http::Request<Incoming>> for Answering {
@@ -270,7 +342,15 @@ impl Answering {
             Reply::BadRequest(reason) => {
                 tracing::debug!(client = %self.client(&request.headers, policy), %reason, "refused");
             }
-            Reply::MethodNotAllowed | Reply::Misdirected => {
+            Reply::Misdirected => {
+                let host = Host::of(request.version, &request.uri, &request.headers).ok().flatten();
+                let host = host.map(|host| host.identifier);
+                let client = self.client(&request.headers, policy);
+                if !self.report_scanner(Asked::ForeignHost, client, &host, &request.headers, policy) {
+                    tracing::debug!(%client, ?reply, "refused");
+                }
+            }
+            Reply::MethodNotAllowed => {
                 tracing::debug!(client = %self.client(&request.headers, policy), ?reply, "refused");
             }
             Reply::Redirect { status, location } => {
@@ -286,7 +366,7 @@ impl Answering {
         request: &http::request::Parts,
         policy: &Policy,
     ) {
-        let (at, client) = (crate::clock::now(), self.client(&request.headers, policy));
+        let (at, client) = (clock::now(), self.client(&request.headers, policy));
         let token = challenge_token(request.uri.path()).unwrap_or_default();
         let arrival = Arrival { at, client, host: host.clone(), outcome };
         let expected = self.gate.state.table.arrived(token, arrival);
@@ -300,7 +380,17 @@ impl Answering {
             Some(Expected { late: true, .. }) if outcome == Outcome::UnknownToken => Outcome::Late,
             _ => outcome,
         };
-        if !self.gate.state.visits.record(Visit { at, client, host: host.clone(), outcome }) {
+        let is_first = self.gate.state.visits.record(Visit { at, client, host: host.clone(), outcome });
+        match outcome {
+            Outcome::Answered | Outcome::Late => self.gate.state.scanners.clear(client),
+            Outcome::UnknownToken | Outcome::NotAToken
+                if self.report_scanner(Asked::UnknownToken, client, host, &request.headers, policy) =>
+            {
+                return;
+            }
+            _ => {}
+        }
+        if !is_first {
             return;
         }
         match outcome {
@@ -312,9 +402,28 @@ impl Answering {
         }
     }
 
-    fn client(&self, headers: &HeaderMap, policy: &Policy) -> std::net::IpAddr {
+    /// Writes the line that `deploy/fail2ban/` reads, where it may be written: its form is a promise.
+    fn report_scanner(
+        &self,
+        asked: Asked,
+        client: IpAddr,
+        host: &Option<Identifier>,
+        headers: &HeaderMap,
+        policy: &Policy,
+    ) -> bool {
+        if !is_bannable(client, self.peer, headers, &policy.trusted_proxies) {
+            return false;
+        }
+        let Some(untold) = self.gate.state.scanners.line(client, clock::monotonic()) else { return false };
+        let host = host.as_ref().map(tracing::field::display);
+        let untold = (untold > 0).then_some(untold);
+        tracing::info!(%client, %asked, host, untold, "scanner");
+        true
+    }
+
+    fn client(&self, headers: &HeaderMap, policy: &Policy) -> IpAddr {
         let forwarded = headers.get_all("x-forwarded-for").iter().map(HeaderValue::as_bytes);
-        client_address(self.peer.ip(), forwarded, &policy.trusted_proxies)
+        client_address(self.peer, forwarded, &policy.trusted_proxies)
     }
 }
 

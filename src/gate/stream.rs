@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 
 use super::deadlines::{Phase, Verdict};
 use crate::net::limits::Admission;
+use crate::net::proxy_protocol;
 
 /// Unread input that is thrown away before a connection is closed regardless, in bytes.
 const MAX_LINGER: usize = 256 * 1024;
@@ -41,6 +43,8 @@ pub(super) struct Watch {
     order: Cell<Verdict>,
     /// The last bytes read.
     tail: Cell<[u8; 4]>,
+    /// The first bytes read were those of a PROXY header.
+    proxied: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -55,6 +59,7 @@ impl Watch {
             since: Cell::new(now),
             order: Cell::new(Verdict::Stay),
             tail: Cell::default(),
+            proxied: Cell::new(false),
             waker: RefCell::new(None),
         }
     }
@@ -124,7 +129,16 @@ impl Watch {
         }
     }
 
-    fn read(&self, bytes: &[u8]) {
+    /// Whether the client began with a PROXY header.
+    pub(super) fn began_with_proxy_header(&self) -> bool {
+        self.proxied.get()
+    }
+
+    /// Notes what was read.
+    pub(super) fn read(&self, bytes: &[u8]) {
+        if self.phase.get() == Phase::Opening {
+            self.proxied.set(proxy_protocol::speaks(bytes));
+        }
         let mut tail = self.tail.get();
         let fresh = &bytes[bytes.len().saturating_sub(4)..];
         tail.rotate_left(fresh.len());
@@ -149,13 +163,16 @@ pub(super) struct WatchedStream {
     stream: TcpStream,
     watch: Rc<Watch>,
     scratch: Scratch,
+    /// What was read before.
+    begun: Bytes,
     eof: bool,
     lingered: usize,
 }
 
 impl WatchedStream {
-    pub(super) fn new(stream: TcpStream, watch: Rc<Watch>, scratch: Scratch) -> Self {
-        Self { stream, watch, scratch, eof: false, lingered: 0 }
+    /// A socket of which `begun` has been read already.
+    pub(super) fn new(stream: TcpStream, begun: Bytes, watch: Rc<Watch>, scratch: Scratch) -> Self {
+        Self { stream, watch, scratch, begun, eof: false, lingered: 0 }
     }
 
     fn wrote(&self, result: &Poll<io::Result<usize>>) {
@@ -174,6 +191,12 @@ impl Read for WatchedStream {
         mut into: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if !this.begun.is_empty() {
+            let bytes = this.begun.split_to(this.begun.len().min(into.remaining()));
+            into.put_slice(&bytes);
+            this.watch.read(&bytes);
+            return Poll::Ready(Ok(()));
+        }
         let mut scratch = this.scratch.borrow_mut();
         let space = into.remaining().min(scratch.len());
         let mut buffer = ReadBuf::new(&mut scratch[..space]);

@@ -29,6 +29,7 @@ mod preflight_dns;
 mod readme;
 mod rehearsal;
 mod renew;
+mod scanners;
 mod schedule;
 mod servers;
 mod store;
