@@ -17,7 +17,6 @@ pub mod nginx;
 pub mod ours;
 pub mod papers;
 pub mod picture;
-mod quote;
 pub mod reading;
 pub mod rule;
 pub mod squid;

@@ -1,5 +1,7 @@
 //! Durations and foreign text, made fit for a sentence.
 
+pub(crate) mod quote;
+
 use std::time::Duration;
 
 /// A duration with its largest unit only: `3 days`, `1 minute`.

@@ -14,6 +14,7 @@ use tokio::process::{ChildStdin, Command};
 
 use super::trust;
 use crate::words::printable;
+use crate::words::quote::{hidden, quoted_line};
 
 /// Where bare program names are looked up.
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -98,6 +99,39 @@ fn program(word: &str) -> Result<PathBuf, String> {
     Ok(path)
 }
 
+/// Whether nobody else could change what the program is told to run: a script that an interpreter or a
+/// launcher (`sh`, `python3`, `timeout` …) is given. Which of the arguments that is only the program knows, so
+/// every one is looked at that is the path of a file which can be executed, or stands right behind a program of
+/// which a file without that permission is a script.
+fn nobody_else_writes(arguments: &[String], word: &str) -> Result<(), String> {
+    let us = rustix::process::geteuid().as_raw();
+    let mut before = word;
+    for argument in arguments {
+        // Commands are started in the root folder.
+        let path = Path::new("/").join(argument);
+        let meta = path.metadata().ok().filter(std::fs::Metadata::is_file);
+        let runs = meta.is_some_and(|meta| meta.permissions().mode() & 0o111 != 0 || interprets(before));
+        if runs {
+            trust::settled(&path, us)?;
+        }
+        // What an option says is not known; a script may stand behind it.
+        if !argument.starts_with('-') {
+            before = argument;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a program of that name takes a file for a script, whatever its permissions.
+fn interprets(word: &str) -> bool {
+    const INTERPRETERS: [&str; 14] = [
+        "ash", "awk", "bash", "dash", "expect", "ksh", "lua", "node", "perl", "php", "python", "ruby", "sh",
+        "zsh",
+    ];
+    let name = word.rsplit('/').next().unwrap_or(word);
+    INTERPRETERS.contains(&name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.'))
+}
+
 /// Runs a command to its end, and tells the last of what it wrote to its standard output.
 ///
 /// # Errors
@@ -110,9 +144,11 @@ pub(super) async fn run(
     let [word, rest @ ..] = arguments else { return Err("the command is empty".to_owned()) };
     let shown = match surroundings {
         Surroundings::Notice(_) => word.clone(),
-        _ => printable(&arguments.join(" "), SHOWN),
+        _ => quoted_line(&arguments.join(" "), SHOWN),
     };
-    let program = program(word).map_err(|reason| format!("`{shown}` is not run: {reason}"))?;
+    let program = program(word)
+        .and_then(|program| nobody_else_writes(rest, word).map(|()| program))
+        .map_err(|reason| format!("`{shown}` is not run: {reason}"))?;
     let mut command = std::process::Command::new(&program);
     command
         .args(rest)
@@ -173,7 +209,7 @@ pub(super) async fn run(
 fn said(err: &[u8], out: &[u8]) -> Option<String> {
     let mut texts = [err, out].into_iter().map(|bytes| {
         let text = without_keys(&String::from_utf8_lossy(bytes));
-        printable(&telling(&text), SHOWN)
+        printable(&hidden(&telling(&text)), SHOWN)
     });
     texts.find(|text| !text.is_empty())
 }
@@ -308,6 +344,50 @@ mod tests {
         set(&script, 0o600);
         let told = run(&arguments, &surroundings, LONG).await.unwrap_err();
         assert!(told.ends_with("is it executable"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn a_script_that_others_may_change_is_not_run_by_way_of_an_interpreter() {
+        let holder = tempfile::tempdir().unwrap();
+        let set = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let script = holder.path().join("hook");
+        std::fs::write(&script, "exit 0\n").unwrap();
+        let path = script.to_str().unwrap();
+        let surroundings = Surroundings::Server { environment: &BTreeMap::new() };
+        for (mode, words, may) in [
+            (0o644, vec!["sh", path], true),
+            (0o646, vec!["sh", path], false),
+            (0o646, vec!["/bin/sh", "-e", path], false),
+            (0o666, vec!["timeout", "5", "sh", path], false),
+            (0o757, vec!["timeout", "5", path], false),
+            (0o757, vec!["env", "X=1", path, "x"], false),
+            // A file that is read and not run.
+            (0o666, vec!["test", "-f", path], true),
+            (0o666, vec!["sh", "-c", "test -f $0", path], true),
+        ] {
+            set(&script, mode);
+            let arguments: Vec<String> = words.iter().map(ToString::to_string).collect();
+            let ran = run(&arguments, &surroundings, LONG).await;
+            assert_eq!(ran.is_ok(), may, "{mode:o} {words:?}: {ran:?}");
+            assert!(may || ran.unwrap_err().contains("could change it: run `chmod "));
+        }
+        for (word, expected) in
+            [("/usr/bin/python3.11", true), ("sh", true), ("perl5", true), ("systemctl", false), ("3", false)]
+        {
+            assert_eq!(interprets(word), expected, "{word}");
+        }
+    }
+
+    #[tokio::test]
+    async fn credentials_among_the_arguments_and_the_words_are_not_told() {
+        let words =
+            ["sh", "-c", "echo password=S3CRET failed >&2; exit 1", "--token", "S3CRET", "--api-key=S3CRET"];
+        let surroundings = Surroundings::Server { environment: &BTreeMap::new() };
+        let told = run(&words.map(str::to_owned), &surroundings, LONG).await.unwrap_err();
+        assert!(!told.contains("S3CRET"), "{told}");
+        assert!(told.contains("--token ***") && told.ends_with("saying: password=*** failed"), "{told}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::picture::{Place, Server};
-use super::quote::hidden;
+use crate::words::quote::hidden;
 
 /// Something that was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

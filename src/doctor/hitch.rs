@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use super::picture::{Listen, Located, Pair, Picture, Place, Server, Site, TroubleKind};
-use super::quote::quoted_line;
 use super::reading::{Files, Reading, absolute};
 use super::words::endpoint;
+use crate::words::quote::quoted_line;
 
 /// Where it is installed.
 pub(super) const MAIN: [&str; 2] = ["/etc/hitch/hitch.conf", "/usr/local/etc/hitch/hitch.conf"];

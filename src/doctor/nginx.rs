@@ -10,8 +10,8 @@ use super::picture::{
     CHALLENGE, Door, DoorPart, Listen, Located, Named, PAGE, Pair, Pattern, Picture, Server, Site, TOKEN,
 };
 use super::picture::{Trouble, TroubleKind};
-use super::quote::quoted_line;
 use super::reading::{Files, Reading, absolute, folder_of};
+use crate::words::quote::quoted_line;
 use tree::Directive;
 
 /// Where it is installed.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::glob;
 use super::picture::{Place, Trouble, TroubleKind};
-use super::quote::quoted;
+use crate::words::quote::quoted;
 
 /// Who has the files.
 pub trait Files {

@@ -3,7 +3,7 @@
 
 use super::finding::{How, Rule};
 use super::picture::{CHALLENGE, DoorPart, Picture, Server};
-use super::quote::hidden;
+use crate::words::quote::hidden;
 
 /// The rule for a server whose sites are on port 80; `gate` is `HOST:PORT`. hitch has none: it speaks TLS
 /// alone.

@@ -10,10 +10,10 @@ use super::picture::{
     Deed, Door, DoorPart, Fate, Listen, Located, Named, PAGE, Pair, Pattern, Picture, Place, Server, Site,
     TOKEN, Trouble, TroubleKind,
 };
-use super::quote::{quoted, quoted_line};
 use super::reading::{Files, Reading, absolute, folder_of};
 use super::truth::{Truth, is_ca, regex};
 use super::words::endpoint;
+use crate::words::quote::{quoted, quoted_line};
 
 /// Where it is installed.
 pub(super) const MAIN: [&str; 3] =

@@ -1,7 +1,8 @@
 //! What the keeper does once certificates are stored: has every server take those that it has not. What
 //! comes after what is decided in [`crate::deploy::transaction`]; here it is performed, told and kept.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -42,6 +43,8 @@ struct Round<'a> {
     service: &'a str,
     target: &'a DeployTarget,
     parcels: Vec<Parcel>,
+    /// Places of those whose files could not be copied: what follows is not about them.
+    uncopied: RefCell<BTreeSet<usize>>,
     told: &'a dyn Fn(&Event),
 }
 
@@ -82,7 +85,8 @@ impl Keeper {
         for (service, names) in rounds {
             let Some(target) = config.deploy.get(&service) else { continue };
             let parcels = names.iter().filter_map(|name| self.parcel(name, &service)).collect();
-            let round = Round { config: config.clone(), service: &service, target, parcels, told };
+            let uncopied = RefCell::default();
+            let round = Round { config: config.clone(), service: &service, target, parcels, uncopied, told };
             let (verdicts, is_down) = self.have_taken(&round).await;
             for (parcel, verdict) in round.parcels.iter().zip(verdicts) {
                 if verdict.is_err() {
@@ -289,6 +293,9 @@ impl Keeper {
                 },
                 Which::Previous => self.helper.put_back(config, service, name, *version).await,
             };
+            if copied.is_err() && which == Which::New {
+                round.uncopied.borrow_mut().insert(place);
+            }
             let fault = |e: DeployError| Fault { text: e.to_string(), is_refused: false };
             let put_back = |is_back: bool| if is_back { "put back".to_owned() } else { String::new() };
             answers.push((place, copied.map(put_back).map_err(fault)));
@@ -360,11 +367,14 @@ impl Round<'_> {
 
     /// A step of the server's, for the certificates that it takes.
     fn say(&self, text: &str) {
-        let count = self.parcels.len();
+        let uncopied = self.uncopied.borrow();
+        let parcels = self.parcels.iter().enumerate().filter(|(place, _)| !uncopied.contains(place));
+        let parcels: Vec<_> = parcels.map(|(_, parcel)| parcel).collect();
+        let count = parcels.len();
         let others =
             if count > TOLD { format!(" (for this and {} others)", count - 1) } else { String::new() };
         let first = if count > TOLD { 1 } else { count };
-        for parcel in &self.parcels[..first] {
+        for parcel in &parcels[..first] {
             self.tell(parcel, What::Step(format!("{text}{others}")));
         }
     }

@@ -52,12 +52,20 @@ impl Lineages {
             if let Some(store) = store {
                 let (kept, sentence) = kept::lineage_state(store, request, clock::now(), mend);
                 state = kept;
+                let is_forgotten = sentence.is_some();
                 told.extend(sentence);
                 live = store.current(name).unwrap_or_else(|e| {
                     told.push(e.to_string());
                     let mended = mend && matches!(store.fall_back(name), Ok(Some(_)));
                     if mended { store.current(name).unwrap_or_default() } else { None }
                 });
+                if is_forgotten && let Some((version, _)) = &live {
+                    // Whether a newer one was held back is not known: it is tried again.
+                    let newest = store.version_before(name, Version::MAX).unwrap_or_default();
+                    let newest =
+                        newest.filter(|(v, bundle)| v > version && bundle.not_after() > clock::now());
+                    state.held_back = newest.map(|(version, _)| version);
+                }
                 // A newer one was stored, and whatever was held back before it is over.
                 let is_over = |held: &Version| live.as_ref().is_some_and(|(version, _)| version >= held);
                 state.held_back = state.held_back.filter(|held| !is_over(held));

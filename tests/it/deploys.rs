@@ -8,6 +8,7 @@ use std::process::Command;
 use rustix::process::Signal;
 
 use crate::bed::client::{is_open, served_leaf};
+use crate::bed::namespace::Mounts;
 use crate::bed::nginx::Nginx;
 use crate::bed::pebble::{Mood, Pebble};
 use crate::bed::process::Process;
@@ -320,4 +321,52 @@ fn a_pause_that_a_wrong_clock_has_written_is_not_kept() {
     crate::bed::process::run(&mut later).expect_code(1);
     fs::write(&works, "").unwrap();
     setup.renew(&bed).expect_code(0);
+}
+
+#[test]
+fn what_was_held_back_is_tried_again_when_its_memory_is_lost() {
+    needs!("pebble", "curl");
+    let bed = Bed::new();
+    let (_pebble, setup) = beside(&bed, &[NAME]);
+    let works = bed.path("works");
+    let live = setup.live(NAME);
+    let check = bed.script(
+        "check",
+        &format!("test -e {} || readlink {} | grep -q 0001", works.display(), live.display()),
+    );
+    let setup = setup
+        .with("deploy = [\"a\"]")
+        .tables(&format!("[deploy.a]\ncheck = [{check:?}]\nreload = [\"true\"]\nverify = []"));
+    setup.renew(&bed).expect_code(0);
+    setup.command(&bed, &["renew", "--force"]).expect_code(1);
+    assert_eq!(version(&setup), "0001");
+    fs::write(setup.state.join("lineages").join(NAME).join("state.json"), "{").unwrap();
+    setup.command(&bed, &["deploy"]).expect_code(1);
+    assert_eq!(version(&setup), "0001", "it passes with the one before alone");
+    fs::write(works, "").unwrap();
+    setup.command(&bed, &["deploy"]).expect_code(0);
+    assert_eq!(version(&setup), "0002");
+}
+
+#[test]
+fn a_certificate_that_was_not_copied_is_told_no_further_steps() {
+    needs!("root", "mounts", "pebble", "curl");
+    let (bed, mounts) = (Bed::new(), Mounts::start());
+    let (_pebble, setup) = beside(&bed, &[NAME]);
+    let other = "other.example.test";
+    mounts.sh(&format!("mkdir /mnt/{other}")).expect_code(0);
+    let setup = setup.with("deploy = [\"a\"]").certificate(&[other]).with("deploy = [\"a\"]").tables(
+        "[deploy.a]\ncheck = [\"true\"]\nreload = [\"true\"]\nverify = []\n\
+         copy = { key = \"/mnt/{name}/key.pem\" }",
+    );
+    let mut renew = mounts.command(PROGRAM);
+    clean(&mut renew);
+    let ran = crate::bed::process::run(renew.arg("--config").arg(setup.write(&bed)).arg("renew"));
+    let told = ran.expect_code(1).text();
+    let of = |name: &str| told.lines().filter(|line| line.contains(name)).collect::<Vec<_>>().join("\n");
+    for step in ["passes its own test", "reloaded"] {
+        assert!(of(other).contains(step) && !of(NAME).contains(step), "{step}: {told}");
+    }
+    assert!(of(NAME).contains("create it, as with"), "{told}");
+    mounts.sh(&format!("test -s /mnt/{other}/key.pem")).expect_code(0);
 }

@@ -44,7 +44,6 @@ const PURE: &[&str] = &[
     "doctor/ours.rs",
     "doctor/papers.rs",
     "doctor/picture.rs",
-    "doctor/quote.rs",
     "doctor/reading.rs",
     "doctor/rule.rs",
     "doctor/squid.rs",
@@ -60,6 +59,7 @@ const PURE: &[&str] = &[
     "import/certbot/lineages.rs",
     "import/certbot/plan.rs",
     "import/certbot/renewal.rs",
+    "net/proxy_protocol.rs",
     "notify/expiry.rs",
     "notify/queue.rs",
     "notify/shown.rs",
@@ -91,6 +91,7 @@ const PURE: &[&str] = &[
     "renewal/schedule/pause.rs",
     "renewal/schedule/reason.rs",
     "renewal/schedule/window.rs",
+    "words/quote.rs",
 ];
 
 fn source(path: &str) -> PathBuf {

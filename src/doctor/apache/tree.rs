@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::super::picture::{Place, TroubleKind};
-use super::super::quote::{quoted, quoted_line};
 use super::super::reading::{Reading, absolute};
+use crate::words::quote::{quoted, quoted_line};
 
 /// A directive, or a section with what is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]

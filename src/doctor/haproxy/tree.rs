@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::super::picture::{Place, TroubleKind};
-use super::super::quote::{quoted, quoted_line};
 use super::super::reading::{Reading, folder_of};
+use crate::words::quote::{quoted, quoted_line};
 
 /// A line that has at least one word.
 #[derive(Debug, Clone)]

@@ -1,10 +1,11 @@
-//! What of a server's files may be shown: all but what opens doors. Pure.
+//! What of foreign text may be shown: of servers' files, of commands and of what they say, all but what opens
+//! doors. Pure.
 
 use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
 
-use crate::words::printable;
+use super::printable;
 
 /// What stands in the place of a value that is not shown.
 const HIDDEN: &str = "***";
@@ -30,7 +31,7 @@ static FOLLOWING: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 /// The text without credentials where they are marked as such.
-pub(super) fn hidden(text: &str) -> String {
+pub(crate) fn hidden(text: &str) -> String {
     let text = USERINFO.replace_all(text, format!("${{1}}{HIDDEN}@"));
     let text = ASSIGNED.replace_all(&text, |found: &Captures<'_>| {
         let is_path = found[1].to_ascii_lowercase().trim_end_matches([' ', '=']).ends_with("key")
@@ -40,13 +41,13 @@ pub(super) fn hidden(text: &str) -> String {
     text.into_owned()
 }
 
-/// A piece of a server's file for a sentence: without credentials, on one line, and not too long.
-pub(super) fn quoted(text: &str, limit: usize) -> String {
+/// A piece of foreign text for a sentence: without credentials, on one line, and not too long.
+pub(crate) fn quoted(text: &str, limit: usize) -> String {
     printable(&hidden(text), limit)
 }
 
-/// A whole line of a server's file for a sentence.
-pub(super) fn quoted_line(text: &str, limit: usize) -> String {
+/// A whole line of foreign text for a sentence.
+pub(crate) fn quoted_line(text: &str, limit: usize) -> String {
     let text = FOLLOWING.replace_all(text, format!("${{1}}${{2}}${{3}}{HIDDEN}"));
     quoted(&text, limit)
 }
