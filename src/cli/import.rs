@@ -12,9 +12,13 @@ use jiff::Timestamp;
 use super::{Arguments, FAILED, Failure, config_environment, output};
 use crate::clock;
 use crate::config::{Config, DEFAULT_FILE, Flags};
+use crate::folder::read_file;
 use crate::import::certbot::{Kept, LineagePlan, Place, Plan, Tree, keep_account, keep_lineage};
 use crate::store::{Store, StoreError};
 use crate::words::printable;
+
+/// Largest file that what is written is compared with, bytes.
+const MAX_FILE: u64 = 16 << 20;
 
 #[derive(Subcommand, Debug)]
 pub(super) enum ImportCommand {
@@ -168,7 +172,7 @@ fn write(wanted: &Path, text: &str, is_asked_for: bool) -> Written {
     let candidates = if is_asked_for { vec![wanted] } else { vec![wanted, &beside] };
     let mut taken = Vec::new();
     for path in candidates {
-        match fs::read(path) {
+        match read_file(path, MAX_FILE) {
             Ok(present) if present == text.as_bytes() => return Written::Same(path.to_owned()),
             Ok(_) => taken.push(path.display().to_string()),
             Err(e) if e.kind() == io::ErrorKind::NotFound => match create(path, text) {

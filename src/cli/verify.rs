@@ -3,18 +3,23 @@
 mod report;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use super::{Arguments, FAILED, Failure, USAGE, config_environment, log, output, runtime};
 use crate::clock;
 use crate::config::{CertificateRequest, Config, Endpoint, Issuer, Notify, Protocol};
-use crate::deploy::verify::{Expected, Roots, endpoint_of, inspect_all};
+use crate::deploy::verify::{Expected, Leaf, Roots, endpoint_of, inspect_all};
 use crate::hostname::{Hostname, Identifier};
 use crate::store::{Store, live_chains};
-use report::{Measure, Report, describe, judge};
+use report::{Measure, Report, Row, describe, judge};
 
+/// Endpoints that are looked at at once.
+const AT_ONCE: usize = 16;
 /// For one name at one endpoint.
 const WITHIN: Duration = Duration::from_secs(20);
 /// What `service` says of this program's own front.
@@ -59,15 +64,7 @@ pub(super) fn run(arguments: &Arguments, verify: &VerifyArguments) -> Result<u8,
         return Err(Failure::new(FAILED, message));
     }
     let runtime = runtime()?;
-    let rows = runtime.block_on(async {
-        let mut rows = Vec::new();
-        for Target { endpoint, identifiers, expected, measure } in &targets {
-            let seen = inspect_all(endpoint, identifiers, expected, &roots, WITHIN).await;
-            let now = clock::now();
-            rows.extend(seen.iter().map(|inspection| judge(inspection, measure, now)));
-        }
-        rows
-    });
+    let rows = runtime.block_on(look(targets, roots));
     // A name that is still being looked up is nobody's concern any more.
     runtime.shutdown_background();
     let report = Report::new(warnings, rows);
@@ -79,15 +76,30 @@ pub(super) fn run(arguments: &Arguments, verify: &VerifyArguments) -> Result<u8,
     Ok(if report.ok { 0 } else { FAILED })
 }
 
+/// Looks at everything, some endpoints at once; what was seen, in the order of the targets.
+async fn look(targets: Vec<Target>, roots: Roots) -> Vec<Row> {
+    let permits = Arc::new(Semaphore::new(AT_ONCE));
+    let mut looks = JoinSet::new();
+    for (place, target) in targets.into_iter().enumerate() {
+        let (permits, roots) = (permits.clone(), roots.clone());
+        looks.spawn(async move {
+            let _permit = permits.acquire().await.expect("nobody closes the semaphore");
+            let Target { endpoint, identifiers, expected, measure } = target;
+            let seen = inspect_all(&endpoint, &identifiers, &expected, &roots, WITHIN).await;
+            let now = clock::now();
+            (place, seen.iter().map(|inspection| judge(inspection, &measure, now)).collect::<Vec<_>>())
+        });
+    }
+    let mut rows = looks.join_all().await;
+    rows.sort_by_key(|(place, _)| *place);
+    rows.into_iter().flat_map(|(_, rows)| rows).collect()
+}
+
 /// An endpoint as a person writes it; the port tells the protocol where no scheme does.
 fn at(text: &str) -> Result<Endpoint, String> {
     let mut endpoint: Endpoint = text.parse()?;
     if !text.contains("://") {
-        endpoint.protocol = match endpoint.port {
-            25 | 587 => Protocol::Smtp,
-            143 => Protocol::Imap,
-            _ => Protocol::Tls,
-        };
+        endpoint.protocol = Protocol::usual(endpoint.port);
     }
     Ok(endpoint)
 }
@@ -171,12 +183,14 @@ fn targets(
             .or_else(|| chosen.is_empty().then(|| identifier(&endpoint.host).into_iter().collect()));
         let expiring_below =
             config.map_or_else(|| Notify::default().expiring_below, |c| c.notify.expiring_below);
-        targets.extend(own.map(|identifiers| Target {
+        let Some(identifiers) = own else { continue };
+        let stored = config.and_then(|config| stored_for(config, &identifiers, warnings));
+        targets.push(Target {
             endpoint: (*endpoint).clone(),
             identifiers,
             expected: Vec::new(),
-            measure: Measure { expiring_below, ..Measure::default() },
-        }));
+            measure: Measure { expiring_below, stored, ..Measure::default() },
+        });
     }
     if !places.is_empty() && places.iter().all(|(_, own)| own.is_some()) {
         return Ok(targets);
@@ -200,10 +214,24 @@ fn targets(
                 service,
                 is_private: is_private(config),
                 expiring_below: config.notify.expiring_below,
+                stored: None,
             },
         }));
     }
     Ok(targets)
+}
+
+/// The certificate of the configuration that has one of the names, and what is stored of it.
+fn stored_for(
+    config: &Config,
+    identifiers: &[Identifier],
+    warnings: &mut Vec<String>,
+) -> Option<(String, Vec<Leaf>)> {
+    let has_one = |c: &&CertificateRequest| c.identifiers.iter().any(|own| identifiers.contains(own));
+    let request = config.certificates.iter().find(has_one)?;
+    let leaves: Vec<_> =
+        stored(config, request, warnings).iter().map(|expected| expected.leaf().clone()).collect();
+    (!leaves.is_empty()).then(|| (request.name.clone(), leaves))
 }
 
 /// What to ask an endpoint of `--at` for, if that does not depend on a configured certificate.

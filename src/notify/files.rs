@@ -1,13 +1,13 @@
 //! Files that the ways to a person need, read anew for each delivery, so that a changed password is taken
 //! without a word.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::Path;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use zeroize::Zeroizing;
+
+use crate::folder::read_file;
 
 /// Largest file with roots, bytes.
 const MAX_ROOTS: u64 = 1 << 20;
@@ -20,7 +20,7 @@ const MAX_PASSWORD: u64 = 4096;
 /// A sentence.
 pub(super) fn roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let failed = |reason: &str| format!("the roots in {} cannot be used: {reason}", path.display());
-    let bytes = read(path, MAX_ROOTS).map_err(|e| failed(&e.to_string()))?;
+    let bytes = read_file(path, MAX_ROOTS).map_err(|e| failed(&e.to_string()))?;
     let roots = CertificateDer::pem_slice_iter(&bytes)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|e| failed(&e.to_string()))?;
@@ -33,7 +33,7 @@ pub(super) fn roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, String>
 /// A sentence, without anything of what was read.
 pub(super) fn password(path: &Path) -> Result<Zeroizing<String>, String> {
     let failed = |reason: &str| format!("the password in {} cannot be used: {reason}", path.display());
-    let bytes = Zeroizing::new(read(path, MAX_PASSWORD).map_err(|e| failed(&e.to_string()))?);
+    let bytes = Zeroizing::new(read_file(path, MAX_PASSWORD).map_err(|e| failed(&e.to_string()))?);
     let text = std::str::from_utf8(&bytes).map_err(|_| failed("it is not UTF-8 text"))?;
     let password = text.strip_suffix('\n').unwrap_or(text);
     let password = password.strip_suffix('\r').unwrap_or(password);
@@ -42,15 +42,6 @@ pub(super) fn password(path: &Path) -> Result<Zeroizing<String>, String> {
         _ if password.contains(['\n', '\r', '\0']) => Err(failed("the file has more than one line")),
         _ => Ok(Zeroizing::new(password.to_owned())),
     }
-}
-
-fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > limit {
-        return Err(io::Error::other(format!("the file is larger than {limit} bytes")));
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

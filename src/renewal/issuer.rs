@@ -17,9 +17,13 @@ use zeroize::Zeroizing;
 use crate::acme::{self, AcmeError, Session, Setup};
 use crate::clock;
 use crate::config::{Config, Issuer};
+use crate::folder::read_file;
 use crate::preflight::CaFacts;
 use crate::rehearsal::{EmbeddedCa, RehearsalError, Settings};
 use crate::store::{Store, StoreError};
+
+/// Largest file with roots or a key, bytes.
+const MAX_FILE: u64 = 1 << 20;
 
 /// Why there is no account to order with.
 #[derive(Debug, thiserror::Error)]
@@ -158,7 +162,11 @@ impl Desk {
         let eab = match config.acme.eab_for(issuer) {
             Some(eab) => {
                 let path = &eab.hmac_key_file;
-                let key = std::fs::read_to_string(path).map_err(|source| IssuerError::File {
+                let key = read_file(path, MAX_FILE).and_then(|bytes| {
+                    String::from_utf8(bytes)
+                        .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.utf8_error()))
+                });
+                let key = key.map_err(|source| IssuerError::File {
                     key: "acme.eab.hmac-key-file",
                     path: path.clone(),
                     source,
@@ -279,7 +287,7 @@ fn unexpired(pem: &str) -> Vec<String> {
 /// # Errors
 /// The file cannot be read, or holds none.
 fn read_roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, IssuerError> {
-    let text = std::fs::read(path).map_err(|source| IssuerError::File {
+    let text = read_file(path, MAX_FILE).map_err(|source| IssuerError::File {
         key: "acme.roots",
         path: path.to_owned(),
         source,

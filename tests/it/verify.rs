@@ -309,6 +309,20 @@ fn alone(arguments: &[&str]) -> Ran {
     run_within(Duration::from_secs(60), command.arg("verify").args(arguments))
 }
 
+#[test]
+fn many_endpoints_are_looked_at_together_and_told_in_order() {
+    let bed = Bed::new();
+    let silent: Vec<_> = (0..12).map(|_| Scripted::start(&bed, Act::Silence, &[])).collect();
+    let endpoints: Vec<_> = silent.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();
+    let mut arguments: Vec<_> = endpoints.iter().flat_map(|endpoint| ["--at", endpoint.as_str()]).collect();
+    arguments.push("--json");
+    // One after the other they would take minutes, and this run ends after one.
+    let report: Value = serde_json::from_str(&alone(&arguments).expect_code(1).stdout).unwrap();
+    let told: Vec<_> =
+        report["endpoints"].as_array().unwrap().iter().map(|row| row["endpoint"].clone()).collect();
+    assert_eq!(told, endpoints);
+}
+
 /// A configuration that deploys to nginx, with a certificate in its store.
 fn deployed(bed: &Bed, nginx: u16, issued: &Issued, more: &str) -> Setup {
     let directory = format!("https://127.0.0.1:{}/directory", bed.port());
@@ -409,6 +423,27 @@ fn the_command_tells_right_from_wrong() {
         let ran = verify(&[]).expect_code(1);
         ran.stdout.contains("cert.pem in place of fullchain.pem").then_some(())
     });
+    // At an address where nobody has to show it.
+    fill(&bed, new.chain(), &new);
+    reload(&nginx);
+    let at = format!("127.0.0.1:{}", nginx.port());
+    let elsewhere = ["--at", &at, "--hostname", NAME, "--roots", root.to_str().unwrap(), "--json"];
+    let row = |ran: Ran| serde_json::from_str::<Value>(&ran.stdout).unwrap()["endpoints"][0].clone();
+    until("another certificate than the stored one is told, and no fault", || {
+        let row = row(verify(&elsewhere));
+        let words = row["messages"].to_string();
+        (row["state"] == "warning"
+            && row["live"] == false
+            && words.contains("if this server is to show that one"))
+        .then_some(())
+    });
+    fill(&bed, newer.chain(), &newer);
+    reload(&nginx);
+    until("the stored one is told", || {
+        let row = row(verify(&elsewhere));
+        (row["state"] == "ok" && row["live"] == true).then_some(())
+    });
+
     fs::remove_file(setup.live(NAME)).unwrap();
     let ran = verify(&[]).expect_code(1);
     assert!(ran.stdout.contains("no certificate is stored yet"), "{}", ran.stdout);
@@ -470,8 +505,15 @@ fn any_address_can_be_looked_at() {
     let ran = alone(&["--at", &format!("localhost:{port}"), "--roots", root]).expect_code(1);
     assert!(ran.stdout.contains("it expired ") && ran.stdout.contains("clients refuse it"), "{}", ran.stdout);
 
+    let pipe = bed.path("pipe");
+    crate::bed::process::run(Command::new("mkfifo").arg(&pipe)).expect_code(0);
+    let pipe = pipe.to_str().unwrap();
     for (arguments, code, says) in [
         (&["--at", "localhost"][..], 2, "has no port"),
+        (&["--at", "localhost:99999"], 2, "from 1 to 65535"),
+        (&["--at", "localhost:1", "--roots", pipe], 1, "it is not a regular file"),
+        (&["--at", "localhost:1", "--roots", "/dev/zero"], 1, "it is not a regular file"),
+        (&["--at", "localhost:1", "--roots", "/etc"], 1, "is a directory"),
         (&["--at", "localhost:1", "--hostname", "a b"], 2, "is not a hostname"),
         (&["--at", "localhost:1", "--roots", "/nowhere.pem"], 1, "cannot read the roots in /nowhere.pem"),
         (&["a.example", "--at", "localhost:1"], 1, "without a configuration"),

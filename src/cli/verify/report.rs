@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::deploy::verify::chain::Verdict;
-use crate::deploy::verify::{Inspection, Sighting};
+use crate::deploy::verify::{Inspection, Leaf, Sighting};
 use crate::words::rough;
 
 /// Names that a line tells; a certificate may have a hundred.
@@ -76,6 +76,16 @@ pub(super) struct Measure {
     /// A private CA was configured, so that a root which is unknown here is no surprise.
     pub(super) is_private: bool,
     pub(super) expiring_below: f64,
+    /// What is stored for the name, and the certificate it belongs to, where nobody said that it must be there.
+    pub(super) stored: Option<(String, Vec<Leaf>)>,
+}
+
+impl Measure {
+    /// Whether it is the stored version; `None` where none is known.
+    fn is_stored(&self, sighting: &Sighting) -> Option<bool> {
+        let (_, leaves) = self.stored.as_ref()?;
+        Some(leaves.contains(&sighting.leaf))
+    }
 }
 
 /// Judges one name at one endpoint.
@@ -117,7 +127,7 @@ pub(super) fn judge(inspection: &Inspection, measure: &Measure, now: SystemTime)
             Verdict::Missing { .. } => "incomplete",
             Verdict::Unreadable { .. } => "unreadable",
         }),
-        live: worst.and_then(|s| s.is_expected),
+        live: worst.and_then(|s| s.is_expected.or_else(|| measure.is_stored(s))),
         messages,
     }
 }
@@ -149,6 +159,16 @@ fn words(sighting: &Sighting, seen: &Inspection, measure: &Measure, now: SystemT
         && ahead > Duration::from_secs(300)
     {
         say(State::Fault, format!("it is not valid for another {}: clients refuse it", rough(ahead)));
+    }
+    if let (Some((name, leaves)), Some(false)) = (&measure.stored, measure.is_stored(sighting)) {
+        let stored: Vec<_> = leaves.iter().map(ToString::to_string).collect();
+        say(
+            State::Warning,
+            format!(
+                "it is not what is stored here for {name}, which is {}: if this server is to show that one, deploy it there",
+                stored.join(" and ")
+            ),
+        );
     }
     let root = match &sighting.chain.verdict {
         Verdict::Private { issuer } => Some(issuer),

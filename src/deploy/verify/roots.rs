@@ -8,6 +8,10 @@ use rustls::pki_types::pem::PemObject;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::chain::Anchor;
+use crate::folder::read_file;
+
+/// Largest file, bytes; the public roots together are a quarter of it.
+const MAX_FILE: u64 = 1 << 20;
 
 /// Roots to trust.
 #[derive(Clone)]
@@ -73,7 +77,7 @@ impl Roots {
     /// The file cannot be read, or holds no certificate.
     pub fn add_file(&mut self, path: &Path) -> Result<(), RootsError> {
         let text =
-            std::fs::read(path).map_err(|source| RootsError::File { path: path.to_owned(), source })?;
+            read_file(path, MAX_FILE).map_err(|source| RootsError::File { path: path.to_owned(), source })?;
         let before = self.anchors.len();
         for (i, der) in CertificateDer::pem_slice_iter(&text).enumerate() {
             let damaged = |reason| RootsError::Damaged { path: path.to_owned(), number: i + 1, reason };
