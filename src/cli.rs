@@ -104,7 +104,7 @@ enum Command {
     /// Print the man page, of the program or of one command
     Man {
         /// The command
-        command: Option<String>,
+        command: Vec<String>,
     },
 }
 
@@ -238,12 +238,17 @@ fn dispatch(arguments: &Arguments) -> Result<u8, Failure> {
         Command::Man { command } => {
             let mut program = Arguments::command();
             program.build();
-            let page = match command {
-                Some(name) => {
-                    let found = program.find_subcommand(name).cloned();
-                    found.ok_or_else(|| Failure::new(USAGE, format!("there is no command `{name}`")))?
+            let page = match command.as_slice() {
+                [] => program,
+                names => {
+                    let name = names.join(" ");
+                    subcommand(&program, &name).cloned().ok_or_else(|| {
+                        Failure::new(
+                            USAGE,
+                            format!("there is no command `{name}`; `wicketgate help` lists them"),
+                        )
+                    })?
                 }
-                None => program,
             };
             let mut text = Vec::new();
             clap_mangen::Man::new(page).render(&mut text)?;
@@ -275,6 +280,14 @@ impl Arguments {
     }
 }
 
+/// A command by its words, with spaces or hyphens between them: `import certbot`, `import-certbot`.
+fn subcommand<'a>(program: &'a clap::Command, name: &str) -> Option<&'a clap::Command> {
+    program.get_subcommands().find_map(|command| match name.strip_prefix(command.get_name())? {
+        "" => Some(command),
+        rest => subcommand(command, rest.strip_prefix([' ', '-'])?),
+    })
+}
+
 /// A runtime for a command: one thread, with timers and sockets.
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
@@ -293,5 +306,24 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn commands_by_their_words() {
+        let program = Arguments::command();
+        for (name, expected) in [
+            ("run", Some("run")),
+            ("import certbot", Some("certbot")),
+            ("import-certbot", Some("certbot")),
+            ("config check", Some("check")),
+            ("check", Some("check")),
+            ("runaway", None),
+            ("import", Some("import")),
+            ("import caddy", None),
+            ("", None),
+        ] {
+            let found = subcommand(&program, name).map(clap::Command::get_name);
+            assert_eq!(found, expected, "{name}");
+        }
     }
 }

@@ -36,7 +36,7 @@ use diagnosis::{Evidence, Port80};
 use finding::{Finding, Rule, Severity};
 use ours::Ours;
 use papers::PaperFile;
-use picture::{Deed, Fate, Picture, Server};
+use picture::{Picture, Server};
 use reading::{Files, folder_of};
 use tree::Tree;
 
@@ -89,8 +89,9 @@ pub fn examine(root: Option<&Path>, ours: &Ours, now: SystemTime) -> Report {
         Some(root) if root != Path::new("/") => Port80::NotLooked,
         _ => port_80(),
     };
+    let mentioned = numbers(&tree, &pictures);
     let gateway = ours.gate_for_others(|port| {
-        is_used(&pictures, port) || port_80 != Port80::NotLooked && holder::is_held(port)
+        mentioned.contains(&port) || port_80 != Port80::NotLooked && holder::is_held(port)
     });
     let evidence = Evidence {
         pictures: &pictures,
@@ -119,12 +120,16 @@ pub fn examine(root: Option<&Path>, ours: &Ours, now: SystemTime) -> Report {
     Report { root, port_80, servers, findings, rules }
 }
 
-/// Whether a server listens on a port, or passes requests on to it.
-fn is_used(pictures: &[Picture], port: u16) -> bool {
-    let sites = || pictures.iter().flat_map(|picture| &picture.sites);
-    let mut fates = sites().flat_map(|site| site.challenge.iter().chain(&site.page));
-    let passes = |fate: &Fate| matches!(fate.deed, Deed::Passed { port: to, .. } if to == port);
-    sites().flat_map(|site| &site.listens).any(|listen| listen.port == port) || fates.any(passes)
+/// Every number in the servers' files that could be a port: whatever one is for, somebody has it.
+fn numbers(tree: &Tree, pictures: &[Picture]) -> BTreeSet<u16> {
+    let texts = pictures.iter().flat_map(|picture| &picture.files).filter_map(|file| tree.read(file).ok());
+    texts
+        .flat_map(|text| {
+            text.split(|c: char| !c.is_ascii_digit())
+                .filter_map(|digits| digits.parse().ok())
+                .collect::<Vec<_>>()
+        })
+        .collect()
 }
 
 fn port_80() -> Port80 {

@@ -80,9 +80,11 @@ impl Found {
             })
             .collect();
         let (mut sites, mut doors) = (Vec::new(), Vec::new());
-        for host in tree.iter().filter(|node| node.name == "virtualhost") {
+        let (hosts, shared): (Vec<_>, Vec<_>) =
+            tree.iter().cloned().partition(|node| node.name == "virtualhost");
+        for host in &hosts {
             let addresses = host.args.iter().flat_map(|arg| reached(arg, &listens, host)).collect();
-            let site = self.site(host, &host.children, tree, addresses);
+            let site = self.site(host, &host.children, &shared, addresses);
             if site.port_80().is_some() {
                 let part = DoorPart::VirtualHost { missing: self.missing.clone(), is_main: false };
                 doors.push(Door { at: host.place.clone(), part });
@@ -99,7 +101,7 @@ impl Found {
         if let Some(first) = rest.first() {
             let mut main = Node::empty(first.place.clone());
             main.name = "main server".to_owned();
-            let site = self.site(&main, tree, &[], rest.clone());
+            let site = self.site(&main, &shared, &[], rest.clone());
             if site.port_80().is_some() {
                 let part = DoorPart::VirtualHost { missing: self.missing.clone(), is_main: true };
                 doors.push(Door { at: first.place.clone(), part });

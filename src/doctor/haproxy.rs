@@ -4,6 +4,8 @@
 
 mod tree;
 
+use std::collections::HashMap;
+
 use super::picture::{
     Deed, Door, DoorPart, Fate, Listen, Located, Named, PAGE, Pair, Pattern, Picture, Place, Server, Site,
     TOKEN, TroubleKind,
@@ -16,16 +18,23 @@ use tree::{Line, Section};
 /// Where it is installed.
 pub(super) const MAIN: [&str; 2] = ["/etc/haproxy/haproxy.cfg", "/usr/local/etc/haproxy/haproxy.cfg"];
 
+/// By their names.
+type Backends<'a> = HashMap<&'a str, &'a Section>;
+
 /// Reads a configuration; `None` where there is none.
 pub fn read(main: &str, files: &dyn Files) -> Option<Picture> {
     let mut reading = Reading::new(files);
     let sections = tree::read(main, &mut reading)?;
+    let mut backends = HashMap::new();
+    for section in sections.iter().filter(|s| matches!(s.kind.as_str(), "backend" | "listen")) {
+        backends.entry(section.name.as_str()).or_insert(section);
+    }
     let (mut sites, mut doors) = (Vec::new(), Vec::new());
     let globals = sections.iter().filter(|section| section.kind == "global");
     let base = globals.flat_map(|section| section.lines("crt-base")).last();
     let base = base.and_then(|line| line.words.get(1)).cloned().unwrap_or_default();
     for section in sections.iter().filter(|s| s.kind == "frontend" || s.kind == "listen") {
-        let site = site(section, &sections, &base, &mut reading);
+        let site = site(section, (&sections, &backends), &base, &mut reading);
         if site.port_80().is_some() {
             let first = section
                 .lines
@@ -60,12 +69,16 @@ fn is_choice(line: &Line) -> bool {
 
 fn mode<'a>(section: &'a Section, sections: &'a [Section]) -> &'a str {
     let of = |section: &'a Section| section.lines("mode").last()?.words.get(1).map(String::as_str);
-    of(section)
-        .or_else(|| sections[..section.index].iter().rev().find(|s| s.kind == "defaults").and_then(of))
-        .unwrap_or("tcp")
+    of(section).or_else(|| section.defaults.and_then(|defaults| of(&sections[defaults]))).unwrap_or("tcp")
 }
 
-fn site(section: &Section, sections: &[Section], base: &str, reading: &mut Reading<'_>) -> Site {
+/// `sections` are all of them, and those among them that requests are passed on to.
+fn site(
+    section: &Section,
+    (sections, backends): (&[Section], &Backends<'_>),
+    base: &str,
+    reading: &mut Reading<'_>,
+) -> Site {
     let mut site = Site::new(section.place.clone());
     for line in section.lines("bind") {
         let Some((addresses, options)) = line.words[1..].split_first() else { continue };
@@ -88,7 +101,7 @@ fn site(section: &Section, sections: &[Section], base: &str, reading: &mut Readi
             }
         }
     }
-    let walk = Walk { section, sections };
+    let walk = Walk { section, backends };
     site.names = walk.names();
     if site.listens.iter().any(|listen| !listen.tls) {
         if mode(section, sections) == "http" {
@@ -157,7 +170,7 @@ fn default_backend(section: &Section) -> Option<String> {
 
 struct Walk<'a> {
     section: &'a Section,
-    sections: &'a [Section],
+    backends: &'a Backends<'a>,
 }
 
 impl Walk<'_> {
@@ -285,7 +298,7 @@ impl Walk<'_> {
 
     fn backend(&self, name: &Option<String>) -> Option<&Section> {
         let name = name.as_ref()?;
-        self.sections.iter().find(|s| matches!(s.kind.as_str(), "backend" | "listen") && s.name == *name)
+        self.backends.get(name.as_str()).copied()
     }
 
     fn backends(&self, name: &Option<String>, is_tcp: bool) -> Vec<Fate> {

@@ -52,8 +52,10 @@ struct Found {
 }
 
 impl Found {
-    fn http(&mut self, http: &Directive) {
-        for server in http.children("server") {
+    fn http(&mut self, outer: &Directive) {
+        // What all of them share, which each of them is looked at with.
+        let http = &outer.without("server");
+        for server in outer.children("server") {
             let mut site = self.tls_of(http, server);
             site.names = names(server);
             if site.listens.iter().any(|listen| !listen.tls) {

@@ -289,7 +289,7 @@ fn a_broken_folder_loses_nothing_and_says_what_is_wrong() {
         "keyless.test: without files",
         "FAILED: `archive/keyless.test/privkey1.pem` is missing",
         "half.test: imported",
-        "FAILED: `renewal/half.test.conf` is damaged: line 7: `webroo` is neither a section nor `key = value`",
+        "FAILED: `renewal/half.test.conf` is damaged: line 7: it is neither a section nor `key = value`",
         "empty.test: imported",
         "FAILED: cannot read `renewal/empty.test.conf`: it is empty",
         "folder.test: imported",
@@ -319,6 +319,28 @@ fn a_dry_run_writes_nothing() {
     let ran = import.run().expect_code(0);
     assert!(ran.stdout.contains("[[certificate]]\nhostnames = [\"a.test\"]\n"), "{}", ran.stdout);
     assert!(!import.state().exists() && !import.config().exists());
+}
+
+#[test]
+fn what_is_written_is_for_its_owner_alone() {
+    let bed = Bed::new();
+    let folder = Folder::new(&bed);
+    folder.lineage(&bed, "a.test", "");
+    let import = Import::new(&bed, folder.root.clone());
+    let shell = format!("umask 000; {:?}", import.command());
+    run(Command::new("sh").args(["-c", &shell])).expect_code(0);
+    assert_eq!(fs::metadata(import.config()).unwrap().mode() & 0o7777, 0o600);
+}
+
+#[test]
+fn a_pipe_is_not_waited_for() {
+    let bed = Bed::new();
+    let folder = Folder::new(&bed);
+    folder.lineage(&bed, "a.test", "");
+    let pipe = bed.path("pipe");
+    run(Command::new("mkfifo").arg(&pipe)).expect_code(0);
+    let ran = Import::new(&bed, folder.root.clone()).with(&["--output", pipe.to_str().unwrap()]).run();
+    assert!(ran.expect_code(1).stdout.contains("it is not a regular file"));
 }
 
 #[test]
@@ -380,21 +402,22 @@ fn folders_without_rights_are_told() {
             .args(["--dry-run", "--state-dir"])
             .arg(&state))
     };
+    // One sentence, whatever is closed.
     for closed in ["live", "archive", "accounts"] {
         set_mode(&folder.root.join(closed), 0o700);
+        let ran = import().expect_code(1);
+        let says = format!("/{closed}: this user may not read it; certbot's folder belongs to root");
+        assert!(ran.stderr.contains(&says) && ran.stderr.lines().count() == 1, "{}", ran.text());
+        set_mode(&folder.root.join(closed), 0o755);
     }
+    set_mode(&folder.root.join("archive/a.test"), 0o700);
     let ran = import().expect_code(1);
-    for closed in ["live", "archive/a.test", "accounts"] {
-        let says = format!("`{closed}`: this user may not read it");
-        assert!(ran.stdout.contains(&says), "{says} is not in\n{}", ran.stdout);
-    }
+    assert!(ran.stdout.contains("`archive/a.test`: this user may not read it"), "{}", ran.stdout);
+    set_mode(&folder.root.join("archive/a.test"), 0o755);
     set_mode(&folder.root, 0o700);
     let ran = import().expect_code(1);
     assert!(ran.stderr.contains("run this as root"), "{}", ran.text());
     set_mode(&folder.root, 0o755);
-    for closed in ["live", "archive", "accounts"] {
-        set_mode(&folder.root.join(closed), 0o755);
-    }
     assert!(snapshot(&folder.root) == before);
 }
 

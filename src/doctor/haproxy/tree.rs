@@ -29,8 +29,8 @@ pub(super) struct Section {
     pub(super) kind: String,
     pub(super) name: String,
     pub(super) place: Place,
-    /// Its place among the sections.
-    pub(super) index: usize,
+    /// The place among the sections of the `defaults` that it stands below.
+    pub(super) defaults: Option<usize>,
     pub(super) lines: Vec<Line>,
 }
 
@@ -72,7 +72,7 @@ pub(super) fn read(main: &str, reading: &mut Reading<'_>) -> Option<Vec<Section>
     let Some((file, text)) = reading.begin(main) else {
         return (!reading.troubles.is_empty()).then(Vec::new);
     };
-    let mut tree = Tree { sections: Vec::new(), variables: BTreeMap::new() };
+    let mut tree = Tree { sections: Vec::new(), defaults: None, variables: BTreeMap::new() };
     tree.file(&file, &text, reading);
     reading.leave();
     let here = Place::new(&file, 0);
@@ -87,6 +87,8 @@ pub(super) fn read(main: &str, reading: &mut Reading<'_>) -> Option<Vec<Section>
 
 struct Tree {
     sections: Vec<Section>,
+    /// The last `defaults` so far.
+    defaults: Option<usize>,
     variables: BTreeMap<String, String>,
 }
 
@@ -108,8 +110,11 @@ impl Tree {
             }
             if SECTIONS.contains(&word.as_str()) {
                 let name = words.get(1).cloned().unwrap_or_default();
-                let index = self.sections.len();
-                self.sections.push(Section { kind: word.clone(), name, place, index, lines: Vec::new() });
+                let defaults = self.defaults;
+                if word == "defaults" {
+                    self.defaults = Some(self.sections.len());
+                }
+                self.sections.push(Section { kind: word.clone(), name, place, defaults, lines: Vec::new() });
                 continue;
             }
             if let ("setenv" | "presetenv", [_, name, value, ..]) = (word.as_str(), words.as_slice()) {

@@ -19,6 +19,12 @@ impl Directive {
         self.block.iter().filter(move |directive| directive.name == name)
     }
 
+    /// The same, without directives of that name in its block.
+    pub(super) fn without(&self, name: &str) -> Self {
+        let block = self.block.iter().filter(|directive| directive.name != name).cloned().collect();
+        Self { name: self.name.clone(), args: self.args.clone(), place: self.place.clone(), block }
+    }
+
     /// The first word of a directive in the block.
     pub(super) fn value<'a>(&'a self, name: &'a str) -> Option<&'a str> {
         self.children(name).last()?.args.first().map(String::as_str)

@@ -73,13 +73,13 @@ impl Conf {
                         section.push(name);
                         conf.sections.entry(section.clone()).or_default();
                     }
-                    _ => conf.trouble(index, &format!("`{}` is no section's line", printable(line, 60))),
+                    _ => conf.trouble(index, "a section's line is expected, as in `[renewalparams]`"),
                 }
                 continue;
             }
             let Some((key, rest)) = key(line) else {
-                let seen = printable(line, 60);
-                conf.trouble(index, &format!("`{seen}` is neither a section nor `key = value`"));
+                // What stands there may be half of a secret.
+                conf.trouble(index, "it is neither a section nor `key = value`");
                 continue;
             };
             let value = match triple(rest) {
@@ -256,17 +256,17 @@ mod tests {
     #[test]
     fn a_half_written_file_keeps_what_was_written() {
         let conf = Conf::parse("version = 2.1.0\n[renewalparams]\nserver = s\nauthent");
-        assert_eq!(conf.troubles, ["line 4: `authent` is neither a section nor `key = value`"]);
+        assert_eq!(conf.troubles, ["line 4: it is neither a section nor `key = value`"]);
         assert_eq!(find(conf.section(&["renewalparams"]).unwrap(), "server").unwrap().text(), "s");
         for (text, says) in [
-            ("[renewalpar", "line 1: `[renewalpar` is no section's line"),
-            ("[[deep]]", "line 1: `[[deep]]` is no section's line"),
+            ("[renewalpar", "line 1: a section's line is expected, as in `[renewalparams]`"),
+            ("[[deep]]", "line 1: a section's line is expected, as in `[renewalparams]`"),
             ("a = \"b", "line 1: the value of `a` has no end"),
             ("a = '''b\n", "line 1: the value of `a` has no end"),
             ("a = 'b' c", "line 1: the value of `a` has no end"),
             ("a = 1\na = 2", "line 2: `a` is set a second time"),
-            ("= 1", "line 1: `= 1` is neither a section nor `key = value`"),
-            ("\0\u{1b}[2J", "line 1: `  [2J` is neither a section nor `key = value`"),
+            ("= 1", "line 1: it is neither a section nor `key = value`"),
+            ("\0\u{1b}[2J", "line 1: it is neither a section nor `key = value`"),
         ] {
             assert_eq!(Conf::parse(text).troubles, [says], "{text}");
         }

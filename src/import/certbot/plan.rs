@@ -1,12 +1,14 @@
 //! What becomes of everything in certbot's folder (pure).
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::accounts::{self, directory_url};
 use super::tree::Tree;
+use crate::certificate::Certificate;
 use crate::config::{Issuer, is_lineage_name};
 use crate::hostname::Identifier;
 use crate::words::printable;
@@ -58,6 +60,9 @@ impl Plan {
                 lineage.issuer = issuer.clone();
             }
             leave_to_another_issuer(lineage, &issuer);
+        }
+        leave_to_a_twin(&mut lineages);
+        for lineage in &mut lineages {
             ask_for_addresses(lineage);
             let missing = missing_account(lineage, &accounts.taken);
             lineage.notes.extend(missing);
@@ -157,6 +162,33 @@ fn leave_to_another_issuer(lineage: &mut LineagePlan, issuer: &Issuer) {
     lineage.left_out = Some(format!(
         "it is from {other}, and one CA is configured here, {main}, which would be asked for it at once; {remedy}"
     ));
+}
+
+/// Of several lineages with the same names and kind of key, which certbot makes when it is asked in a hurry
+/// (`example.net-0001`), one is enough: the CA signs the same names a few times a week only.
+fn leave_to_a_twin(lineages: &mut [LineagePlan]) {
+    let mut best: BTreeMap<_, usize> = BTreeMap::new();
+    let identity = |l: &LineagePlan| {
+        let names: BTreeSet<_> = l.identifiers.iter().cloned().collect();
+        (names, l.key_type.to_string())
+    };
+    let rank = |l: &LineagePlan| (l.certificate.as_ref().map(Certificate::not_after), Reverse(l.name.len()));
+    let contends = |l: &LineagePlan| l.left_out.is_none() && !l.identifiers.is_empty();
+    for (place, lineage) in lineages.iter().enumerate().filter(|(_, l)| contends(l)) {
+        let place_of_best = best.entry(identity(lineage)).or_insert(place);
+        if rank(lineage) > rank(&lineages[*place_of_best]) {
+            *place_of_best = place;
+        }
+    }
+    let names: Vec<_> = lineages.iter().map(|lineage| lineage.name.clone()).collect();
+    for (place, lineage) in lineages.iter_mut().enumerate().filter(|(_, l)| contends(l)) {
+        if let Some(twin) = best.get(&identity(lineage)).filter(|twin| **twin != place) {
+            let twin = &names[*twin];
+            lineage.left_out = Some(format!(
+                "it has the same names as {twin}, whose certificate lasts longer, and a CA signs the same names a few times a week only; a server that reads the files of this one is to read live/{twin}"
+            ));
+        }
+    }
 }
 
 /// An issuer as the configuration has it.

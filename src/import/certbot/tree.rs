@@ -22,6 +22,11 @@ const MAX_DEPTH: usize = 8;
 /// Versions of a lineage that are looked at, the newest ones.
 const VERSIONS: usize = 3;
 
+/// Folders that certbot keeps to root.
+const PRIVATE: [&str; 3] = ["accounts", "archive", "live"];
+
+const DENIED: &str = "this user may not read it; certbot's folder belongs to root: run this as root";
+
 /// The files of a version.
 const KINDS: [&str; 4] = ["privkey", "fullchain", "cert", "chain"];
 
@@ -125,6 +130,12 @@ impl Tree {
         let is_there = |name: &str| reader.root.join(name).symlink_metadata().is_ok();
         if !is_there("renewal") && !is_there("accounts") {
             return Err(TreeError::NotCertbots(dir.to_owned()));
+        }
+        for name in PRIVATE {
+            let listed = fs::read_dir(reader.root.join(name));
+            if listed.is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied) {
+                return Err(TreeError::Folder { path: dir.join(name), reason: DENIED.to_owned() });
+            }
         }
         let mut known = Vec::new();
         for file in reader.names("renewal", &mut tree.troubles) {
@@ -340,9 +351,7 @@ fn read(path: &Path) -> Result<String, String> {
 fn explain(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such folder".to_owned(),
-        io::ErrorKind::PermissionDenied => {
-            "this user may not read it; certbot's folder belongs to root: run this as root".to_owned()
-        }
+        io::ErrorKind::PermissionDenied => DENIED.to_owned(),
         io::ErrorKind::NotADirectory => "it is no folder".to_owned(),
         _ => printable(&error.to_string(), 200),
     }

@@ -253,6 +253,26 @@ fn one_ca_is_configured_and_the_others_wait_as_comments() {
 }
 
 #[test]
+fn of_twins_the_one_that_lasts_longer_is_configured() {
+    let twin =
+        |name: &str, year, kind| lineage(name, file(SERVER, ""), pair(&["a.test", "www.a.test"], year, kind));
+    let (plan, config) = planned(&tree(vec![
+        twin("a.test", 2026, KeyType::EcdsaP256),
+        twin("a.test-0001", 2027, KeyType::EcdsaP256),
+        twin("a.test-0002", 2027, KeyType::EcdsaP256),
+        twin("a.test-rsa", 2026, KeyType::Rsa2048),
+        usual("b.test", ""),
+    ]));
+    let names: Vec<_> = config.certificates.iter().map(|c| c.name.as_str()).collect();
+    assert_eq!(names, ["a.test-0001", "a.test-rsa", "b.test"]);
+    says(
+        plan.lineages[0].left_out.as_slice(),
+        "the same names as a.test-0001, whose certificate lasts longer",
+    );
+    says(plan.lineages[2].left_out.as_slice(), "is to read live/a.test-0001");
+}
+
+#[test]
 fn without_an_account_the_terms_are_left_to_a_person() {
     let tree = Tree { accounts: Vec::new(), ..tree(vec![usual("a.test", "")]) };
     let plan = Plan::new(&tree, now());
