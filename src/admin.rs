@@ -8,7 +8,7 @@
 //! | `POST /renew` with [`RenewRequest`] | a line of JSON an [`Event`](crate::renewal::Event), then one [`Conclusion`] |
 //! | `POST /deploy` with [`DeployRequest`] | as for `/renew` |
 //! | `POST /rehearse` with [`RehearseRequest`] | as for `/renew` |
-//! | `PUT /challenges/TOKEN` with [`ForeignChallenge`] | 204 |
+//! | `PUT /challenges/TOKEN` with [`ForeignChallenge`] | 204, once the gate listens |
 //! | `DELETE /challenges/TOKEN` | 204, or 404 |
 //! | `GET /challenges` | the tokens put here, as a list |
 //!
@@ -18,6 +18,8 @@
 pub mod client;
 mod server;
 mod socket;
+
+use std::net::SocketAddr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -44,8 +46,23 @@ pub struct StatusReport {
     pub since: Option<Timestamp>,
     /// Digest of the configuration that the daemon works by.
     pub digest: Option<String>,
+    /// The gate; null where no daemon runs.
+    #[serde(default)]
+    pub gate: Option<GateStatus>,
     /// Every configured certificate.
     pub certificates: Vec<CertificateStatus>,
+}
+
+/// The gate's state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct GateStatus {
+    /// Where it listens.
+    pub listen: Vec<SocketAddr>,
+    /// It listens only while an order is pending.
+    pub during_orders: bool,
+    /// It listens now.
+    pub listening: bool,
 }
 
 /// What `renew` asks for.
@@ -172,6 +189,8 @@ pub struct ForeignChallenge {
     pub key_authorization: String,
     /// The hosts it is answered for.
     pub hosts: Vec<Identifier>,
+    /// For how long, in seconds, if nobody removes it.
+    pub ttl: u64,
 }
 
 /// A refusal, as JSON.

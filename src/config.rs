@@ -218,6 +218,8 @@ pub struct ExternalAccount {
 pub struct Gate {
     /// Addresses to listen on.
     pub listen: Vec<SocketAddr>,
+    /// When.
+    pub open: GateOpen,
     /// What is redirected, and how.
     pub redirect: Redirect,
     /// A token is answered only for the hosts of its order.
@@ -226,6 +228,15 @@ pub struct Gate {
     pub trusted_proxies: Vec<IpNet>,
     /// Most connections at once.
     pub max_connections: usize,
+}
+
+/// When the gate listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GateOpen {
+    /// All the time.
+    Always,
+    /// While a CA is expected.
+    DuringOrders,
 }
 
 /// `redirect = { status = 308, port = 443, hosts = "configured" }`

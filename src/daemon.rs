@@ -11,6 +11,7 @@ mod once;
 use std::ffi::OsString;
 use std::future::Future;
 use std::io;
+use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -26,7 +27,7 @@ use tokio::task::LocalSet;
 use crate::admin::{self, Actions, AdminError, AdminSocket};
 use crate::challenge::ChallengeTable;
 use crate::clock;
-use crate::config::{Config, ConfigError, Front};
+use crate::config::{Config, ConfigError, Front, GateOpen};
 use crate::deploy::{DeployError, Helper};
 use crate::front::{self, CertificateResolver, FrontState};
 use crate::gate::{self, GateLimits, GateState, Policy};
@@ -58,6 +59,11 @@ pub enum DaemonError {
     /// TLS.
     #[error("the TLS front cannot be started: {0}")]
     Tls(#[from] rustls::Error),
+    /// A socket that somebody else holds listens all the time.
+    #[error(
+        "`gate.open = \"during-orders\"` does not go together with sockets that the service manager passes (LISTEN_FDS is set): whoever holds the socket decides when it listens; write \"always\", or let wicketgate listen by itself"
+    )]
+    Inherited,
     /// The system.
     #[error("cannot start: {0}")]
     Io(#[from] io::Error),
@@ -67,6 +73,10 @@ pub enum DaemonError {
     )]
     Broken(String),
 }
+
+/// How long port 80 stays open after the last order: a CA looks from several places, and the last one may come
+/// when the others have decided already.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// Reads the configuration afresh.
 pub type Loader = Rc<dyn Fn() -> Result<Config, ConfigError>>;
@@ -120,12 +130,13 @@ async fn control(
     notices.start_helper().await?;
     // After the helper, whose commands shall find the limit that they are used to.
     raise_descriptor_limit();
-    let gate_listeners = config
-        .gate
-        .listen
-        .iter()
-        .map(|address| bind(*address, &ListenOptions::default()))
-        .collect::<Result<Vec<_>, _>>()?;
+    let gate_listeners = match config.gate.open {
+        GateOpen::Always => Some(bind_gate(&config)?),
+        GateOpen::DuringOrders if std::env::var_os("LISTEN_FDS").is_some() => {
+            return Err(DaemonError::Inherited);
+        }
+        GateOpen::DuringOrders => None,
+    };
     let front_listeners = config.front.as_ref().map(bind_front).transpose()?.unwrap_or_default();
     let admin = AdminSocket::bind(&config.admin.socket)?;
 
@@ -134,14 +145,20 @@ async fn control(
     let table = ChallengeTable::new();
     let gate = GateState::new(table.clone(), Policy::from(&config.gate));
     let limits = GateLimits::new(config.gate.max_connections);
-    let mut threads = vec![serving_thread("gate", &ended, {
-        let (gate, stop, grace) = (gate.clone(), stop.clone(), config.grace);
-        move || gate::serve_all(gate_listeners, gate, limits, stop, grace)
-    })?];
+    let mut threads = Vec::new();
+    let door = match gate_listeners {
+        Some(listeners) => {
+            let (gate, stop, grace) = (gate.clone(), stop.clone(), config.grace);
+            let serve = move || gate::serve_all(listeners, gate, limits, stop, grace);
+            threads.push(serving_thread("gate", Some(&ended), serve)?);
+            Door::Open
+        }
+        None => Door::momentary(opener(config.clone(), gate.clone(), limits), LINGER),
+    };
 
     let resolver = config.front.as_ref().map(|_| CertificateResolver::new()).transpose()?;
     let served = Served { resolver: resolver.clone(), identifiers: gate.served.clone() };
-    let (keeper, told) = Keeper::new(config.clone(), store, table.clone(), served, Door::Open, helper);
+    let (keeper, told) = Keeper::new(config.clone(), store, table.clone(), served, door, helper);
     for sentence in told {
         tracing::warn!("{sentence}");
     }
@@ -185,8 +202,13 @@ async fn control(
             let (daemon, table) = (daemon.clone(), actions_table);
             move |names| {
                 let (config, table) = (daemon.keeper.config(), table.clone());
+                let daemon = daemon.clone();
                 Box::pin(async move {
-                    check::with_gate(&config, &names, &table, None).await.map_err(|e| admin::Refusal {
+                    let (_door, problem) = match daemon.keeper.door().open().await {
+                        Ok(door) => (door, None),
+                        Err(error) => (None, Some(error.to_string())),
+                    };
+                    check::with_gate(&config, &names, &table, problem).await.map_err(|e| admin::Refusal {
                         error: e.to_string(),
                         unknown: matches!(e, CheckError::Unknown { .. }),
                     })
@@ -315,6 +337,7 @@ fn needs_restart(before: &Config, after: &Config) -> Vec<&'static str> {
     check("state-dir", before.state_dir == after.state_dir);
     check("grace", before.grace == after.grace);
     check("gate.listen", before.gate.listen == after.gate.listen);
+    check("gate.open", before.gate.open == after.gate.open);
     check("gate.max-connections", before.gate.max_connections == after.gate.max_connections);
     check("admin.socket", before.admin.socket == after.admin.socket);
     match (&before.front, &after.front) {
@@ -340,8 +363,33 @@ fn raise_descriptor_limit() {
     }
 }
 
+/// The gate's listeners.
+fn bind_gate(config: &Config) -> Result<Vec<TcpListener>, ListenError> {
+    config.gate.listen.iter().map(|address| bind(*address, &ListenOptions::default())).collect()
+}
+
+/// Opens the gate on demand, on a thread of its own as ever.
+fn opener(
+    config: Arc<Config>,
+    gate: GateState,
+    limits: GateLimits,
+) -> impl Fn(Stop) -> Result<tokio::task::JoinHandle<()>, ListenError> {
+    move |stop| {
+        let listeners = bind_gate(&config)?;
+        let (gate, grace) = (gate.clone(), config.grace);
+        let serve = move || gate::serve_all(listeners, gate, limits, stop, grace);
+        let thread = serving_thread("gate", None, serve)
+            .map_err(|cause| ListenError::Other { address: config.gate.listen[0], cause })?;
+        let joined = tokio::task::spawn_blocking(move || join(thread));
+        Ok(tokio::task::spawn_local(async move {
+            // A panic of the gate was told when it happened.
+            let _ = joined.await;
+        }))
+    }
+}
+
 /// One set of listeners a thread, sharing the ports.
-fn bind_front(front: &Front) -> Result<Vec<Vec<std::net::TcpListener>>, ListenError> {
+fn bind_front(front: &Front) -> Result<Vec<Vec<TcpListener>>, ListenError> {
     let options = ListenOptions { reuse_port: front.threads > 1 };
     let one = || front.listen.iter().map(|address| bind(*address, &options)).collect();
     (0..front.threads).map(|_| one()).collect()
@@ -349,27 +397,27 @@ fn bind_front(front: &Front) -> Result<Vec<Vec<std::net::TcpListener>>, ListenEr
 
 fn start_front(
     settings: &Front,
-    listeners: Vec<Vec<std::net::TcpListener>>,
+    listeners: Vec<Vec<TcpListener>>,
     state: &Arc<FrontState>,
     stop: &Stop,
     grace: Duration,
     ended: &mpsc::UnboundedSender<String>,
 ) -> io::Result<Vec<JoinHandle<()>>> {
     let share = settings.max_connections.div_ceil(settings.threads);
-    let start = |(n, listeners): (usize, Vec<std::net::TcpListener>)| {
+    let start = |(n, listeners): (usize, Vec<TcpListener>)| {
         let (state, stop) = (state.clone(), stop.clone());
-        serving_thread(&format!("front-{n}"), ended, move || {
+        serving_thread(&format!("front-{n}"), Some(ended), move || {
             front::serve(listeners, state, share, stop, grace)
         })
     };
     listeners.into_iter().enumerate().map(start).collect()
 }
 
-/// A thread with a runtime of its own for what `serve` makes. Its name is sent when it has ended, however
-/// that came about.
+/// A thread with a runtime of its own for what `serve` makes. Where it is needed all the time, its name is sent
+/// when it has ended, however that came about.
 fn serving_thread<F>(
     name: &str,
-    ended: &mpsc::UnboundedSender<String>,
+    ended: Option<&mpsc::UnboundedSender<String>>,
     serve: impl FnOnce() -> F + Send + 'static,
 ) -> io::Result<JoinHandle<()>>
 where
@@ -383,7 +431,7 @@ where
         }
     }
     let label = name.to_owned();
-    let farewell = Farewell(name.to_owned(), ended.clone());
+    let farewell = ended.map(|ended| Farewell(name.to_owned(), ended.clone()));
     std::thread::Builder::new().name(name.to_owned()).spawn(move || {
         let _farewell = farewell;
         let served = tokio::runtime::Builder::new_current_thread()

@@ -308,6 +308,7 @@ mod tests {
     fn gate(listen: &[&str]) -> Gate {
         Gate {
             listen: listen.iter().map(|text| text.parse().unwrap()).collect(),
+            open: crate::config::GateOpen::Always,
             redirect: crate::config::Redirect {
                 status: http::StatusCode::PERMANENT_REDIRECT,
                 port: 443,

@@ -134,7 +134,7 @@ def wicketgate():
     finally:
         first.stop()
     server = project.start(c)
-    put = project.command(c, "challenge", "put", TOKEN, KEYAUTH, "--host", "bench.test", check=False)
+    put = project.command(c, "challenge", "put", "bench.test", TOKEN, KEYAUTH, "--ttl", "1h", check=False)
     server.has_challenge = put.returncode == 0
     return server
 

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,20 +23,25 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 
 use super::{
-    AdminSocket, BODY_LIMIT, CheckReport, CheckRequest, Conclusion, DeployRequest, ForeignChallenge, Refusal,
-    RehearseRequest, Reloaded, RenewRequest, StatusReport,
+    AdminSocket, BODY_LIMIT, CheckReport, CheckRequest, Conclusion, DeployRequest, ForeignChallenge,
+    GateStatus, Refusal, RehearseRequest, Reloaded, RenewRequest, StatusReport,
 };
 use crate::challenge::{ChallengeGuard, ChallengeTable, Pending, Purpose, Token};
+use crate::config::GateOpen;
 use crate::net::drain::Stop;
-use crate::renewal::{Event, Keeper, Outcome, RehearsalRefused, UnknownNames};
+use crate::renewal::{Event, Keeper, OpenDoor, Outcome, RehearsalRefused, UnknownNames};
 
 /// For a request's body to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
 /// Challenges of other clients that are held at once.
 const FOREIGN_LIMIT: usize = 1000;
+
+/// For how long.
+const FOREIGN_TIMES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 
 /// What a reload came to: warnings, or why nothing has changed.
 type ReloadFuture = Pin<Box<dyn Future<Output = Result<Vec<String>, String>>>>;
@@ -62,7 +68,21 @@ pub struct Actions {
 struct Desk {
     actions: Actions,
     stop: Stop,
-    foreign: RefCell<HashMap<String, ChallengeGuard>>,
+    foreign: RefCell<HashMap<String, Foreign>>,
+}
+
+/// A challenge of another client, answered as long as this lives.
+struct Foreign {
+    _guard: ChallengeGuard,
+    _door: Option<OpenDoor>,
+    /// Ends it when its time is over.
+    timer: AbortHandle,
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        self.timer.abort();
+    }
 }
 
 /// Serves the socket until the stop, on the keeper's thread.
@@ -139,7 +159,7 @@ impl Desk {
             (&Method::GET, "/challenges", _) => {
                 json(StatusCode::OK, &self.foreign.borrow().keys().collect::<Vec<_>>())
             }
-            (&Method::PUT, _, Some(token)) => self.put(token, &body),
+            (&Method::PUT, _, Some(token)) => self.put(token, &body).await,
             (&Method::DELETE, _, Some(token)) => match self.foreign.borrow_mut().remove(token) {
                 Some(_withdrawn) => empty(StatusCode::NO_CONTENT),
                 None => refusal(StatusCode::NOT_FOUND, "no such token was put here".to_owned()),
@@ -154,7 +174,17 @@ impl Desk {
             version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             since: Some(self.actions.since),
             digest: Some(self.actions.keeper.config().digest.clone()),
+            gate: Some(self.gate()),
             certificates: self.actions.keeper.status(),
+        }
+    }
+
+    fn gate(&self) -> GateStatus {
+        let gate = &self.actions.keeper.config().gate;
+        GateStatus {
+            listen: gate.listen.clone(),
+            during_orders: gate.open == GateOpen::DuringOrders,
+            listening: self.actions.keeper.door().is_open(),
         }
     }
 
@@ -247,7 +277,7 @@ impl Desk {
         }
     }
 
-    fn put(&self, token: &str, body: &[u8]) -> Response<Lines> {
+    async fn put(self: &Rc<Self>, token: &str, body: &[u8]) -> Response<Lines> {
         let challenge: ForeignChallenge = match serde_json::from_slice(body) {
             Ok(challenge) => challenge,
             Err(e) => return refusal(StatusCode::BAD_REQUEST, e.to_string()),
@@ -262,13 +292,21 @@ impl Desk {
             let error = "the key authorization is not TOKEN.THUMBPRINT (RFC 8555 section 8.1)".to_owned();
             return refusal(StatusCode::BAD_REQUEST, error);
         }
-        let mut foreign = self.foreign.borrow_mut();
-        if foreign.len() >= FOREIGN_LIMIT {
+        let ttl = Duration::from_secs(challenge.ttl);
+        if !FOREIGN_TIMES.contains(&ttl) {
+            return refusal(StatusCode::BAD_REQUEST, "a token is held from 1 second to 24 hours".to_owned());
+        }
+        if self.foreign.borrow().len() >= FOREIGN_LIMIT {
             return refusal(
                 StatusCode::CONFLICT,
                 format!("{FOREIGN_LIMIT} tokens are held already: remove some"),
             );
         }
+        let door = match self.actions.keeper.door().open().await {
+            Ok(door) => door,
+            Err(e) => return refusal(StatusCode::CONFLICT, format!("the gate cannot answer it: {e}")),
+        };
+        let mut foreign = self.foreign.borrow_mut();
         // An earlier one of that name goes first, or its guard would withdraw the new one.
         foreign.remove(token.as_str());
         let name = token.as_str().to_owned();
@@ -277,7 +315,17 @@ impl Desk {
             hosts: Arc::new(challenge.hosts.into_iter().collect()),
             purpose: Purpose::Order,
         };
-        foreign.insert(name, self.actions.table.put(token, pending));
+        let timer = tokio::task::spawn_local({
+            let (desk, name) = (Rc::downgrade(self), name.clone());
+            async move {
+                tokio::time::sleep(ttl).await;
+                if let Some(desk) = desk.upgrade() {
+                    desk.foreign.borrow_mut().remove(&name);
+                }
+            }
+        });
+        let (guard, timer) = (self.actions.table.put(token, pending), timer.abort_handle());
+        foreign.insert(name, Foreign { _guard: guard, _door: door, timer });
         empty(StatusCode::NO_CONTENT)
     }
 }

@@ -1,5 +1,7 @@
 //! `challenge`: tokens from another ACME client.
 
+use std::time::Duration;
+
 use clap::Subcommand;
 use http::Method;
 
@@ -10,15 +12,20 @@ use crate::hostname::Identifier;
 
 #[derive(Subcommand, Debug)]
 pub(super) enum ChallengeCommand {
-    /// Answer a token until it is removed or the daemon ends
+    /// Answer a token for a host until it is removed, its time is over or the daemon ends; the gate is opened for it
     Put {
+        /// Host to answer for
+        host: Identifier,
         /// The challenge's token
         token: String,
         /// The exact answer, `TOKEN.THUMBPRINT`
         key_authorization: String,
-        /// Host to answer for; may be repeated
-        #[arg(long, required = true)]
-        host: Vec<Identifier>,
+        /// For how long at most
+        #[arg(long, default_value = "10m", value_parser = humantime::parse_duration)]
+        ttl: Duration,
+        /// Another host to answer for; may be repeated
+        #[arg(long = "host", value_name = "HOST", id = "more")]
+        more: Vec<Identifier>,
     },
     /// Answer a token no more
     Remove {
@@ -40,9 +47,12 @@ pub(super) fn run(arguments: &Arguments, command: &ChallengeCommand) -> Result<u
             return Err(Failure::new(FAILED, message));
         };
         match command {
-            ChallengeCommand::Put { token, key_authorization, host } => {
-                let challenge =
-                    ForeignChallenge { key_authorization: key_authorization.clone(), hosts: host.clone() };
+            ChallengeCommand::Put { host, token, key_authorization, ttl, more } => {
+                let challenge = ForeignChallenge {
+                    key_authorization: key_authorization.clone(),
+                    hosts: std::iter::once(host).chain(more).cloned().collect(),
+                    ttl: ttl.as_secs(),
+                };
                 let body = serde_json::to_vec(&challenge).expect("plain values always have a JSON form");
                 daemon.challenge(Method::PUT, token, body.into()).await?;
             }

@@ -16,7 +16,7 @@ use crate::words::rough;
 
 #[derive(Args, Debug)]
 pub(super) struct StatusArguments {
-    /// Print JSON: an object with `pid`, `version`, `since` and `digest` of the daemon (null where none
+    /// Print JSON: an object with `pid`, `version`, `since`, `digest` and `gate` of the daemon (null where none
     /// runs) and `certificates`; the README has their fields. The exit code is 0 whatever it shows
     #[arg(long)]
     json: bool,
@@ -69,7 +69,7 @@ fn from_disk(config: &Config) -> Result<StatusReport, Failure> {
         output::complain(&sentence);
     }
     let certificates = lineages.status(store.as_ref(), config, &ledger, now);
-    Ok(StatusReport { pid: None, version: None, since: None, digest: None, certificates })
+    Ok(StatusReport { pid: None, version: None, since: None, digest: None, gate: None, certificates })
 }
 
 /// The report for a person.
@@ -84,6 +84,11 @@ fn describe(report: &StatusReport, now: SystemTime) -> String {
         }
         _ => "no daemon runs; this is what is stored\n".to_owned(),
     };
+    if let Some(gate) = report.gate.as_ref().filter(|gate| gate.during_orders) {
+        let listen: Vec<_> = gate.listen.iter().map(ToString::to_string).collect();
+        let now = if gate.listening { "open now" } else { "shut now" };
+        text.push_str(&format!("the gate on {} is open during orders only: {now}\n", listen.join(", ")));
+    }
     for c in &report.certificates {
         text.push_str(&format!("\n{}\n", c.name));
         let mut row = |label: &str, value: String| text.push_str(&format!("  {label:<9} {value}\n"));
@@ -202,7 +207,8 @@ mod tests {
             certificate[key] = value.clone();
         }
         let certificates = vec![serde_json::from_value(certificate).unwrap()];
-        let report = StatusReport { pid: None, version: None, since: None, digest: None, certificates };
+        let report =
+            StatusReport { pid: None, version: None, since: None, digest: None, gate: None, certificates };
         let now: Timestamp = "2026-11-27T00:00:00Z".parse().unwrap();
         describe(&report, now.into())
     }

@@ -6,10 +6,9 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use http::StatusCode;
 use ipnet::IpNet;
 
-use super::keys::not_yet;
 use super::problem::seen;
 use super::section::{Section, one_of};
-use super::{Gate, Redirect, RedirectHosts};
+use super::{Gate, GateOpen, Redirect, RedirectHosts};
 use crate::hostname::{Hostname, Identifier};
 
 /// Most addresses that one of gate and front listens on.
@@ -18,9 +17,9 @@ const MAX_LISTEN: usize = 64;
 /// `configured` is what certificates and sites name.
 pub(super) fn gate(root: &Section<'_>, configured: BTreeSet<Identifier>) -> Gate {
     let section = root.table("gate");
-    section.parsed("open", (), open);
     Gate {
         listen: listen(&section, 80),
+        open: section.parsed("open", GateOpen::Always, open),
         redirect: redirect(&section.table("redirect"), configured),
         match_host: section.boolean("match-host", true),
         trusted_proxies: trusted_proxies(&section),
@@ -28,15 +27,8 @@ pub(super) fn gate(root: &Section<'_>, configured: BTreeSet<Identifier>) -> Gate
     }
 }
 
-fn open(text: &str) -> Result<(), String> {
-    match text {
-        "always" => Ok(()),
-        "during-orders" => Err(not_yet(
-            "with `run` the gate listens all the time",
-            "write \"always\", or call `wicketgate renew` from a timer, which listens only while an order is pending",
-        )),
-        _ => Err(format!("{} is no way to open; write \"always\"", seen(text))),
-    }
+fn open(text: &str) -> Result<GateOpen, String> {
+    one_of(text, "way to open", &[("always", GateOpen::Always), ("during-orders", GateOpen::DuringOrders)])
 }
 
 /// The addresses to listen on; every IPv6 and IPv4 address at `port` if none is given.

@@ -4,7 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::config::{Config, Issuer};
+use crate::config::{Config, GateOpen, Issuer};
+use crate::net::holder;
 use crate::renewal::{Event, Keeper, What};
 
 /// Puts events into the log, each at its level.
@@ -124,10 +125,24 @@ pub(super) fn ready(config: &Config, keeper: &Keeper) {
     let stored = keeper.status().iter().filter(|c| c.version.is_some()).count();
     let front =
         config.front.as_ref().map(|f| format!(", the front on {}", list(&f.listen))).unwrap_or_default();
+    let when = match config.gate.open {
+        GateOpen::Always => "",
+        GateOpen::DuringOrders => " while an order is pending",
+    };
     tracing::info!(
         pid = std::process::id(),
-        "ready: the gate on {}{front}; {stored} of {} certificates are here",
+        "ready: the gate on {}{when}{front}; {stored} of {} certificates are here",
         list(&config.gate.listen),
         config.certificates.len(),
     );
+    if config.gate.open == GateOpen::DuringOrders {
+        for address in &config.gate.listen {
+            if let Some(holder) = holder::of_port(address.port()) {
+                tracing::warn!(
+                    "port {} is held by {holder}: as long as it is, the gate cannot open and every order fails",
+                    address.port()
+                );
+            }
+        }
+    }
 }

@@ -1,17 +1,14 @@
 //! `check`: the preflight alone, by the daemon's own gate or by one that is open for the moment.
 
-use std::net::SocketAddr;
-
 use tokio::task::JoinHandle;
 
+use super::bind_gate;
 use crate::admin::{CheckReport, CheckRequest};
 use crate::challenge::ChallengeTable;
 use crate::config::Config;
 use crate::gate::{self, GateLimits, GateState, Policy};
 use crate::hostname::Identifier;
 use crate::net::drain::StopTrigger;
-use crate::net::holder;
-use crate::net::listen::{ListenError, ListenOptions, bind};
 use crate::preflight::{Preflight, PreflightError, VANTAGE};
 use crate::renewal::ca_facts;
 use crate::store::Store;
@@ -54,9 +51,7 @@ pub async fn check_once(config: Config, request: &CheckRequest) -> Result<CheckR
     let table = ChallengeTable::new();
     let (trigger, stop) = StopTrigger::new();
     let gate = GateState::new(table.clone(), Policy::from(&config.gate));
-    let listening: Result<Vec<_>, ListenError> =
-        config.gate.listen.iter().map(|address| bind(*address, &ListenOptions::default())).collect();
-    let (serving, problem) = match listening {
+    let (serving, problem) = match bind_gate(&config) {
         Ok(listeners) => {
             let limits = GateLimits::new(config.gate.max_connections);
             let serving = gate::serve_all(listeners, gate, limits, stop, config.grace);
@@ -67,7 +62,7 @@ pub async fn check_once(config: Config, request: &CheckRequest) -> Result<CheckR
             });
             (Some(serving), None)
         }
-        Err(error) => (None, Some(told(&error))),
+        Err(error) => (None, Some(error.to_string())),
     };
     let report = with_gate(&config, &request.names, &table, problem).await;
     trigger.stop();
@@ -126,22 +121,6 @@ fn identifiers(config: &Config, names: &[String]) -> Result<Vec<Identifier>, Che
         1..=MOST => Ok(chosen),
         count => Err(CheckError::TooMany(count)),
     }
-}
-
-/// The error, with the program that holds the port where that can be seen.
-fn told(error: &ListenError) -> String {
-    let holder = match error {
-        ListenError::InUse(address) => held_by(*address),
-        _ => None,
-    };
-    match holder {
-        Some(holder) => format!("{error} (here it is {holder})"),
-        None => error.to_string(),
-    }
-}
-
-fn held_by(address: SocketAddr) -> Option<String> {
-    holder::of_port(address.port()).map(|holder| holder.to_string())
 }
 
 #[cfg(test)]

@@ -3,15 +3,15 @@
 use std::ffi::OsString;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::DaemonError;
 use super::notices::Notices;
+use super::{DaemonError, bind_gate};
 use crate::admin::{Conclusion, DeployRequest, RehearseRequest, RenewRequest};
 use crate::challenge::ChallengeTable;
 use crate::config::Config;
 use crate::deploy::Helper;
 use crate::gate::{self, GateLimits, GateState, Policy};
-use crate::net::listen::{ListenOptions, bind};
 use crate::renewal::{Door, Event, Keeper, Outcome, RehearsalRefused, Served, UnknownNames};
 use crate::store::{Store, StoreLock};
 
@@ -120,15 +120,10 @@ impl Once {
         let table = ChallengeTable::new();
         let gate = GateState::new(table.clone(), Policy::from(&config.gate));
         let served = Served { resolver: None, identifiers: gate.served.clone() };
-        let door = Door::momentary({
+        let opener = {
             let config = config.clone();
             move |stop| {
-                let listeners = config
-                    .gate
-                    .listen
-                    .iter()
-                    .map(|address| bind(*address, &ListenOptions::default()))
-                    .collect::<Result<Vec<_>, _>>()?;
+                let listeners = bind_gate(&config)?;
                 let limits = GateLimits::new(config.gate.max_connections);
                 let serving = gate::serve_all(listeners, gate.clone(), limits, stop, config.grace);
                 Ok(tokio::task::spawn_local(async move {
@@ -137,7 +132,9 @@ impl Once {
                     }
                 }))
             }
-        });
+        };
+        // Who runs this waits for its end.
+        let door = Door::momentary(opener, Duration::ZERO);
         let helper = Helper::new(helper_arguments);
         let (keeper, sentences) = Keeper::new(config, store, table, served, door, helper);
         for sentence in sentences {

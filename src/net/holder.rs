@@ -17,11 +17,17 @@ pub struct Holder {
     pub pid: u32,
     /// Its short name.
     pub program: String,
+    /// The systemd unit that it belongs to.
+    pub unit: Option<String>,
 }
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, pid {}", self.program, self.pid)
+        write!(f, "{}, pid {}", self.program, self.pid)?;
+        match &self.unit {
+            Some(unit) => write!(f, ", of {unit}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -40,9 +46,17 @@ pub fn of_port(port: u16) -> Option<Holder> {
     processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).find_map(|pid| {
         holds(pid, &sockets).then(|| {
             let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            Holder { pid, program: printable(name.trim(), 40) }
+            let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+            Holder { pid, program: printable(name.trim(), 40), unit: unit(&groups) }
         })
     })
+}
+
+/// The unit, from the text of `/proc/PID/cgroup` (cgroups(7)): the last part of the path that is one.
+fn unit(groups: &str) -> Option<String> {
+    let paths = groups.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    let is_unit = |part: &&str| [".service", ".socket", ".scope"].iter().any(|kind| part.ends_with(kind));
+    paths.flat_map(|path| path.rsplit('/')).find(is_unit).map(|unit| printable(unit, 80))
 }
 
 fn sockets(port: u16) -> BTreeSet<u64> {
@@ -91,6 +105,23 @@ mod tests {
         assert_eq!(listening(table, 443), [4713]);
         assert!(listening(table, 81).is_empty());
         assert!(listening("", 80).is_empty());
+    }
+
+    #[test]
+    fn units_are_read() {
+        for (groups, expected) in [
+            ("0::/system.slice/nginx.service\n", Some("nginx.service")),
+            (
+                "12:pids:/system.slice/squid.service\n1:name=systemd:/system.slice/squid.service\n0::/\n",
+                Some("squid.service"),
+            ),
+            ("0::/system.slice/system-getty.slice/getty@tty1.service/child\n", Some("getty@tty1.service")),
+            ("0::/\n", None),
+            ("", None),
+            ("damaged", None),
+        ] {
+            assert_eq!(unit(groups).as_deref(), expected, "{groups}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
+use super::holder::{self, Holder};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -22,9 +23,15 @@ pub struct ListenOptions {
 pub enum ListenError {
     /// EADDRINUSE
     #[error(
-        "cannot listen on {0}: another program holds the port; `ss -ltnp` shows which: stop it, or choose another port under `listen`"
+        "cannot listen on {address}: another program holds the port{}: stop it, or choose another port under `listen` (for the gate, `wicketgate doctor` prints the rule by which a server on port 80 hands challenges over)",
+        shown(holder)
     )]
-    InUse(SocketAddr),
+    InUse {
+        /// What was asked for.
+        address: SocketAddr,
+        /// Who has it, as far as this user may see.
+        holder: Option<Holder>,
+    },
     /// EACCES
     #[error(
         "cannot listen on {0}: port {port} is privileged; start as root, or grant CAP_NET_BIND_SERVICE (`AmbientCapabilities=CAP_NET_BIND_SERVICE` in a systemd unit)",
@@ -50,10 +57,17 @@ pub enum ListenError {
     },
 }
 
+fn shown(holder: &Option<Holder>) -> String {
+    match holder {
+        Some(holder) => format!(" ({holder})"),
+        None => ", which this user may not see (as root, `ss -ltnp` shows it)".to_owned(),
+    }
+}
+
 impl ListenError {
     fn new(address: SocketAddr, cause: io::Error) -> Self {
         match cause.kind() {
-            io::ErrorKind::AddrInUse => Self::InUse(address),
+            io::ErrorKind::AddrInUse => Self::InUse { address, holder: holder::of_port(address.port()) },
             io::ErrorKind::PermissionDenied => Self::Forbidden(address),
             io::ErrorKind::AddrNotAvailable => Self::NoSuchAddress(address),
             _ => Self::Other { address, cause },
@@ -128,13 +142,13 @@ mod tests {
         let address = first.local_addr().unwrap();
         bind(address, &sharing).unwrap();
         let error = bind(address, &ListenOptions::default()).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!(
-                "cannot listen on {address}: another program holds the port; `ss -ltnp` shows which: \
-                 stop it, or choose another port under `listen`"
-            )
+        let us = std::process::id();
+        let told = error.to_string();
+        assert!(
+            told.starts_with(&format!("cannot listen on {address}: another program holds the port (")),
+            "{told}"
         );
+        assert!(told.contains(&format!(", pid {us}")), "{told}");
     }
 
     #[test]
@@ -170,7 +184,7 @@ mod tests {
         }
         let taken = |_| -> io::Result<()> { Err(Errno::ADDRINUSE.into()) };
         assert!(
-            matches!(bind_by("[::]:80".parse().unwrap(), taken), Err(ListenError::InUse(a)) if a.is_ipv6())
+            matches!(bind_by("[::]:80".parse().unwrap(), taken), Err(ListenError::InUse { address, .. }) if address.is_ipv6())
         );
     }
 }

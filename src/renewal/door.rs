@@ -1,16 +1,19 @@
-//! Whether port 80 listens all the time, or only while an order is pending.
+//! Whether port 80 listens all the time, or only while somebody is expected.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
+use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::net::drain::{Stop, StopTrigger};
 use crate::net::listen::ListenError;
 
 /// The way in for the CA's validators.
+#[derive(Debug)]
 pub enum Door {
     /// Somebody else listens all the time.
     Open,
@@ -18,49 +21,126 @@ pub enum Door {
     Momentary(Momentary),
 }
 
+/// Makes a gate listen and serve until the stop that it is given; what it comes to is awaited before the port is
+/// asked for again.
+type Opener = Box<dyn Fn(Stop) -> Result<JoinHandle<()>, ListenError>>;
+
 /// A gate that is opened on demand.
 pub struct Momentary {
-    open: Box<dyn Fn(Stop) -> Result<JoinHandle<()>, ListenError>>,
-    present: RefCell<Weak<OpenDoor>>,
+    open: Opener,
+    /// How long it stays open for those who come late.
+    linger: Duration,
+    present: Rc<RefCell<Option<Rc<Holders>>>>,
     /// The gate behind the present door, or behind the last one, which may still hold the port.
     gate: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// Who holds the door open.
+#[derive(Default)]
+struct Holders {
+    count: Cell<usize>,
+    /// There is no time to linger.
+    hurried: Cell<bool>,
+    changed: Notify,
+}
+
 /// Keeps the door open as long as it lives.
-pub(super) struct OpenDoor {
-    _trigger: StopTrigger,
+#[must_use = "the door is shut when this is dropped"]
+pub struct OpenDoor(Rc<Holders>);
+
+impl OpenDoor {
+    fn held(holders: &Rc<Holders>) -> Self {
+        holders.count.set(holders.count.get() + 1);
+        holders.changed.notify_one();
+        Self(holders.clone())
+    }
+}
+
+impl Drop for OpenDoor {
+    fn drop(&mut self) {
+        self.0.count.set(self.0.count.get() - 1);
+        self.0.changed.notify_one();
+    }
 }
 
 impl Door {
-    /// A door that `open` opens: it listens and serves until the stop that it is given.
-    pub fn momentary(open: impl Fn(Stop) -> Result<JoinHandle<()>, ListenError> + 'static) -> Self {
+    /// A door that `open` opens, and that stays open for a while (`linger`) after the last who held it.
+    pub fn momentary(
+        open: impl Fn(Stop) -> Result<JoinHandle<()>, ListenError> + 'static,
+        linger: Duration,
+    ) -> Self {
         Self::Momentary(Momentary {
             open: Box::new(open),
-            present: RefCell::default(),
+            linger,
+            present: Rc::default(),
             gate: Mutex::default(),
         })
     }
 
-    /// Opens it, or joins those who hold it open. The gate of one that was shut a moment ago
-    /// first lets go of the port.
-    pub(super) async fn open(&self) -> Result<Option<Rc<OpenDoor>>, ListenError> {
+    /// Opens it, or joins those who hold it open. The gate of one that was shut a moment ago first lets go of
+    /// the port. To be called inside a `LocalSet`.
+    ///
+    /// # Errors
+    /// The port cannot be had.
+    pub async fn open(&self) -> Result<Option<OpenDoor>, ListenError> {
         let Self::Momentary(momentary) = self else { return Ok(None) };
         let mut gate = momentary.gate.lock().await;
-        if let Some(present) = momentary.present.borrow().upgrade() {
-            return Ok(Some(present));
+        if let Some(holders) = &*momentary.present.borrow() {
+            return Ok(Some(OpenDoor::held(holders)));
         }
         ended(&mut gate).await;
         let (trigger, stop) = StopTrigger::new();
         *gate = Some((momentary.open)(stop)?);
-        let door = Rc::new(OpenDoor { _trigger: trigger });
-        *momentary.present.borrow_mut() = Rc::downgrade(&door);
+        let holders = Rc::<Holders>::default();
+        let door = OpenDoor::held(&holders);
+        *momentary.present.borrow_mut() = Some(holders.clone());
+        let (present, linger) = (momentary.present.clone(), momentary.linger);
+        tokio::task::spawn_local(async move {
+            let _stopped_with_it = trigger;
+            holders.left(linger).await;
+            present.take();
+        });
         Ok(Some(door))
     }
 
-    /// Waits until the last answers of a shut door are sent.
+    /// Whether somebody may come in now.
+    pub fn is_open(&self) -> bool {
+        match self {
+            Self::Open => true,
+            Self::Momentary(momentary) => momentary.present.borrow().is_some(),
+        }
+    }
+
+    /// Where it does not linger, waits until the last answers of a shut door are sent.
     pub async fn shut(&self) {
-        if let Self::Momentary(momentary) = self {
-            ended(&mut *momentary.gate.lock().await).await;
+        if let Self::Momentary(momentary) = self
+            && momentary.linger.is_zero()
+        {
+            self.close().await;
+        }
+    }
+
+    /// Shuts it once nobody holds it, without lingering, and waits until the last answers are sent.
+    pub async fn close(&self) {
+        let Self::Momentary(momentary) = self else { return };
+        if let Some(holders) = &*momentary.present.borrow() {
+            holders.hurried.set(true);
+            holders.changed.notify_one();
+        }
+        ended(&mut *momentary.gate.lock().await).await;
+    }
+}
+
+impl Holders {
+    /// Waits until the last of them has gone and none has come for a while.
+    async fn left(&self, linger: Duration) {
+        loop {
+            while self.count.get() > 0 {
+                self.changed.notified().await;
+            }
+            if self.hurried.get() || timeout(linger, self.changed.notified()).await.is_err() {
+                return;
+            }
         }
     }
 }
@@ -72,11 +152,99 @@ async fn ended(gate: &mut Option<JoinHandle<()>>) {
     }
 }
 
-impl fmt::Debug for Door {
+impl fmt::Debug for Momentary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Open => "Open",
-            Self::Momentary(_) => "Momentary",
-        })
+        f.debug_struct("Momentary").field("linger", &self.linger).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::LocalSet;
+    use tokio::time::{advance, sleep};
+
+    use super::*;
+
+    /// A door, how often it was opened, and whether a gate serves behind it.
+    fn door(linger: Duration) -> (Door, Rc<Cell<u32>>, Rc<Cell<bool>>) {
+        let (opened, serves) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
+        let door = Door::momentary(
+            {
+                let (opened, serves) = (opened.clone(), serves.clone());
+                move |stop| {
+                    assert!(!serves.replace(true), "the port is not free");
+                    opened.set(opened.get() + 1);
+                    let serves = serves.clone();
+                    Ok(tokio::task::spawn_local(async move {
+                        stop.requested().await;
+                        // The last answers.
+                        sleep(Duration::from_millis(10)).await;
+                        serves.set(false);
+                    }))
+                }
+            },
+            linger,
+        );
+        (door, opened, serves)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_shut_a_while_after_the_last_who_held_it() {
+        LocalSet::new()
+            .run_until(async {
+                let (door, opened, serves) = door(Duration::from_secs(5));
+                let first = door.open().await.unwrap();
+                let second = door.open().await.unwrap();
+                drop(first);
+                sleep(Duration::from_secs(60)).await;
+                assert!(serves.get() && door.is_open());
+                drop(second);
+                sleep(Duration::from_secs(4)).await;
+                assert!(serves.get());
+                let third = door.open().await.unwrap();
+                sleep(Duration::from_secs(60)).await;
+                assert!(serves.get());
+                drop(third);
+                sleep(Duration::from_secs(6)).await;
+                assert!(!serves.get() && !door.is_open());
+                assert_eq!(opened.get(), 1);
+                drop(door.open().await.unwrap());
+                assert_eq!(opened.get(), 2);
+            })
+            .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_lingering_the_next_waits_for_the_port() {
+        LocalSet::new()
+            .run_until(async {
+                let (door, opened, serves) = door(Duration::ZERO);
+                for n in 1..=3 {
+                    drop(door.open().await.unwrap());
+                    tokio::task::yield_now().await;
+                    assert_eq!(opened.get(), n);
+                    advance(Duration::from_millis(1)).await;
+                }
+                door.shut().await;
+                assert!(!serves.get());
+            })
+            .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_close_waits_for_those_who_hold_it_and_not_for_latecomers() {
+        LocalSet::new()
+            .run_until(async {
+                let (door, _, serves) = door(Duration::from_secs(3600));
+                let held = door.open().await.unwrap();
+                let holding = tokio::task::spawn_local(async move {
+                    sleep(Duration::from_secs(1)).await;
+                    drop(held);
+                });
+                door.close().await;
+                assert!(holding.is_finished() && !serves.get());
+                door.close().await;
+            })
+            .await;
     }
 }

@@ -372,7 +372,12 @@ impl Keeper {
 
     /// Ends the helper once it is idle.
     pub async fn close(&self) {
-        self.helper.stop().await;
+        tokio::join!(self.helper.stop(), self.door.close());
+    }
+
+    /// The way in for the CA's validators, for whoever else expects somebody.
+    pub fn door(&self) -> &Door {
+        &self.door
     }
 
     /// Starts the helper where the configuration has a use for it.

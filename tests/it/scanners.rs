@@ -70,7 +70,6 @@ fn who_fetched_a_challenge_is_never_a_scanner() {
     let put = run(command(&bed.path("wicketgate.toml")).args([
         "challenge",
         "put",
-        "--host",
         "www.example.test",
         token,
         &authorization,

@@ -32,7 +32,7 @@ impl Gate {
         let setup = Setup::embedded(&bed).without_front().certificate(&HOSTS);
         let daemon = setup.start(&bed);
         until("the gate listens", || (setup.socket.exists() && is_open(setup.gate)).then_some(()));
-        let put = ["challenge", "put", TOKEN, ANSWER, "--host", HOSTS[0], "--host", HOSTS[1]];
+        let put = ["challenge", "put", HOSTS[0], TOKEN, ANSWER, "--host", HOSTS[1]];
         setup.command(&bed, &put).expect_code(0);
         Self { setup, bed, _daemon: daemon }
     }
