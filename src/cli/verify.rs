@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::{Arguments, FAILED, Failure, USAGE, config_environment, log, output, runtime};
 use crate::clock;
-use crate::config::{CertificateRequest, Config, Endpoint, Issuer, Notify, Protocol};
+use crate::config::{CertificateRequest, Config, Endpoint, Issuer, Notify};
 use crate::deploy::verify::{Expected, Leaf, Roots, endpoint_of, inspect_all};
 use crate::hostname::{Hostname, Identifier};
 use crate::store::{Store, live_chains};
@@ -30,10 +30,11 @@ pub(super) struct VerifyArguments {
     /// Certificates by name, or hostnames of theirs; every certificate if none is given
     names: Vec<String>,
     /// Look there in place of where certificates are deployed to: HOST:PORT, with `smtp://` or `imap://` before
-    /// it for STARTTLS (implied by the ports 25, 587 and 143), `proxy+tls://` where a PROXY header is expected.
+    /// it for STARTTLS (implied by the ports 25, 587 and 143), `tls://` for TLS from the first byte (implied by
+    /// all others), `proxy+tls://` where a PROXY header is expected.
     /// `--hostname` tells the name to ask for then, else it is the endpoint's own, else those of the
     /// configuration, which need not be there; `--roots` are trusted besides all others
-    #[arg(long, value_name = "ENDPOINT", value_parser = at)]
+    #[arg(long, value_name = "ENDPOINT")]
     at: Vec<Endpoint>,
     /// Print JSON: an object with `ok`, `warnings` and `endpoints`, one for each endpoint and name; the README
     /// has their fields
@@ -93,15 +94,6 @@ async fn look(targets: Vec<Target>, roots: Roots) -> Vec<Row> {
     let mut rows = looks.join_all().await;
     rows.sort_by_key(|(place, _)| *place);
     rows.into_iter().flat_map(|(_, rows)| rows).collect()
-}
-
-/// An endpoint as a person writes it; the port tells the protocol where no scheme does.
-fn at(text: &str) -> Result<Endpoint, String> {
-    let mut endpoint: Endpoint = text.parse()?;
-    if !text.contains("://") {
-        endpoint.protocol = Protocol::usual(endpoint.port);
-    }
-    Ok(endpoint)
 }
 
 /// A name or an address, `localhost` and its like included.
