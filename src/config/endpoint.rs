@@ -53,7 +53,7 @@ impl FromStr for Endpoint {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = |what: &str| format!("{} {what}; {FORM}", seen(text));
+        let wrong = |what: &str| format!("{} {what}", seen(text));
         let (before, rest) = match text.split_once("://") {
             Some((scheme, rest)) => (Some(scheme.to_ascii_lowercase()), rest),
             None => (None, text),
@@ -65,7 +65,8 @@ impl FromStr for Endpoint {
                 let (proxy, scheme) =
                     scheme.strip_prefix("proxy+").map_or((false, scheme), |scheme| (true, scheme));
                 let known = PROTOCOLS.iter().find(|(name, _)| *name == scheme);
-                let (_, protocol) = known.ok_or_else(|| wrong("begins with a scheme that is not known here"))?;
+                let (_, protocol) = known
+                    .ok_or_else(|| wrong(&format!("begins with a scheme that is not known here; {FORM}")))?;
                 (proxy, Some(*protocol))
             }
         };
@@ -85,13 +86,15 @@ fn parts(rest: &str, written: &str) -> Result<(String, u16), String> {
             _ => format!("is an IPv6 address and has no port: write \"{written}[{rest}]:PORT\""),
         });
     }
-    let (host, port) = rest.rsplit_once(':').filter(|_| !rest.ends_with(']')).ok_or("has no port")?;
-    let host = self::host(host)?;
+    let formless = |what: &str| format!("{what}; {FORM}");
+    let (host, port) =
+        rest.rsplit_once(':').filter(|_| !rest.ends_with(']')).ok_or(formless("has no port"))?;
+    let host = self::host(host).map_err(|what| formless(&what))?;
     let is_number = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
     match port.parse() {
         Ok(port @ 1_u16..) if is_number => Ok((host, port)),
         _ if is_number => Err(format!("asks for port {}: ports are from 1 to 65535", printable(port, 20))),
-        _ => Err("has no port: a number belongs after the last colon".to_owned()),
+        _ => Err(formless("has no port: a number belongs after the last colon")),
     }
 }
 

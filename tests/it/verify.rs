@@ -16,7 +16,7 @@ use crate::bed::client::is_open;
 use crate::bed::haproxy::Haproxy;
 use crate::bed::ladder::{Issued, Ladder};
 use crate::bed::mail_server::MailServer;
-use crate::bed::namespace::Namespace;
+use crate::bed::namespace::{Mounts, Namespace};
 use crate::bed::nginx::Nginx;
 use crate::bed::pki::Pki;
 use crate::bed::process::{Process, Ran, run_within};
@@ -364,7 +364,8 @@ fn ports_tell_what_is_spoken_and_a_scheme_tells_otherwise() {
         let arguments = ["verify", "--at", endpoint, "--roots", pki.root.to_str().unwrap()];
         run_within(Duration::from_secs(60), command.args(arguments))
     };
-    for right in ["localhost:25", "smtp://localhost:25", "localhost:465", "tls://localhost:465", "tls://localhost:587"]
+    for right in
+        ["localhost:25", "smtp://localhost:25", "localhost:465", "tls://localhost:465", "tls://localhost:587"]
     {
         look(right).expect_code(0);
     }
@@ -619,7 +620,7 @@ fn any_address_can_be_looked_at() {
 
 #[test]
 fn a_monitor_needs_no_rights_on_what_is_stored() {
-    needs!("root", "setpriv", "openssl");
+    needs!("root", "setpriv", "mounts", "openssl");
     let bed = Bed::new();
     let ladder = Ladder::new();
     let issued = ladder.issue(&[NAME], 0, 90);
@@ -646,11 +647,30 @@ fn a_monitor_needs_no_rights_on_what_is_stored() {
     let report: Value =
         serde_json::from_str(&look(&[&at[..], &["--json"]].concat()).expect_code(0).stdout).unwrap();
     let row = &report["endpoints"][0];
-    assert_eq!((&row["live"], &row["version"], &row["stored-version"]), (&Value::Null, &Value::Null, &Value::Null));
+    assert_eq!(
+        (&row["live"], &row["version"], &row["stored-version"]),
+        (&Value::Null, &Value::Null, &Value::Null)
+    );
     assert!(report["warnings"][0].as_str().unwrap().contains("may not read what is stored"), "{report}");
     // Once for all certificates.
     let ran = look(&["--at", endpoint.as_str(), NAME, "other.example.test"]).expect_code(1);
     assert_eq!(ran.stdout.matches("may not read what is stored").count(), 1, "{}", ran.stdout);
+
+    // The usual file, which is others' alone.
+    let mounts = Mounts::start();
+    let usual =
+        "set -e; mkdir /mnt/etc; cp -a /etc/. /mnt/etc; mount --bind /mnt/etc /etc; mkdir -p /etc/wicketgate";
+    mounts.sh(&format!("{usual}; install -m 0600 {} /etc/wicketgate/wicketgate.toml", config.display()));
+    let arguments = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
+    let mut command = mounts.command("setpriv");
+    clean(&mut command);
+    command.args(arguments).arg(&program).args(["verify", "--roots"]).arg(&root).args(at);
+    let ran = run_within(Duration::from_secs(60), &mut command).expect_code(0);
+    let note = "warning: this user may not read /etc/wicketgate/wicketgate.toml, so that";
+    assert!(ran.stdout.contains(note) && ran.stdout.contains("ok: www.example.test"), "{}", ran.stdout);
+    // It is wanted where a certificate is named.
+    let ran = run_within(Duration::from_secs(60), command.arg("web")).expect_code(78);
+    assert!(ran.stderr.contains("this user may not read it"), "{}", ran.stderr);
 }
 
 #[test]

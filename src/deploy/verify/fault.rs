@@ -279,7 +279,11 @@ impl Speaker {
             [b'*', b' ', ..] => Self::Mail(Protocol::Imap),
             // A greeting, or a refusal in its place (RFC 5321 section 4.2).
             [b'2' | b'4' | b'5', b'0'..=b'5', b'0'..=b'9', b' ' | b'-' | b'\r', ..] => {
-                if has_ftp { Self::Ftp } else { Self::Mail(Protocol::Smtp) }
+                if has_ftp {
+                    Self::Ftp
+                } else {
+                    Self::Mail(Protocol::Smtp)
+                }
             }
             _ => Self::Other,
         }

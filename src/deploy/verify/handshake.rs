@@ -61,11 +61,12 @@ pub(super) async fn shake(endpoint: &Endpoint, hello: &Hello, limit: Duration) -
     let (from, to) = (stream.local_addr().map_err(gone)?, stream.peer_addr().map_err(gone)?);
     let (mut phase, began) = (Phase::Banner, Began::default());
     let talk = talk(endpoint, stream, (from, to), hello, (&mut phase, &began));
-    let talked = timeout_at(end, talk).await.unwrap_or_else(|_| Err(late(endpoint, phase, began.bytes())));
-    match talked {
-        Ok(chain) => Ok(Shown { address: to, chain }),
-        Err(fault) => Err(Failed { address: Some(to), fault }),
-    }
+    let fault = match timeout_at(end, talk).await {
+        Ok(Ok(chain)) => return Ok(Shown { address: to, chain }),
+        Ok(Err(fault)) => fault,
+        Err(_) => late(endpoint, phase, began.bytes()),
+    };
+    Err(Failed { address: Some(to), fault })
 }
 
 /// What a time that is up means; `began` is what the server sent first.

@@ -139,7 +139,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
         if line.ends_with(b"\n") {
             return Ok(text);
         }
-        if text.is_empty() { Err(self.hung_up()) } else { Err(self.words("it hung up in the midst of", &text)) }
+        if text.is_empty() {
+            Err(self.hung_up())
+        } else {
+            Err(self.words("it hung up in the midst of", &text))
+        }
     }
 
     fn hung_up(&self) -> Fault {

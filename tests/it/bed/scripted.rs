@@ -84,7 +84,9 @@ fn perform(mut stream: TcpStream, act: Act, config: Option<Arc<ServerConfig>>) -
         Act::Smtp => {
             stream.write_all(b"220 mail.example.test ESMTP\r\n").ok()?;
             let mut lines = BufReader::new(stream.try_clone().ok()?);
-            for (command, answer) in [("EHLO ", "250-mail.example.test\r\n250 STARTTLS"), ("STARTTLS", "220 go")] {
+            for (command, answer) in
+                [("EHLO ", "250-mail.example.test\r\n250 STARTTLS"), ("STARTTLS", "220 go")]
+            {
                 let mut line = String::new();
                 lines.read_line(&mut line).ok()?;
                 if !line.starts_with(command) {
