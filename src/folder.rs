@@ -366,3 +366,30 @@ impl PrivateFolder<'_> {
         self.0.subfolder_with(name, Access { group_reads: false, owner: self.0.access.owner })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_regular_files_of_a_bounded_size_are_read() {
+        let holder = tempfile::tempdir().unwrap();
+        let path = |name: &str| holder.path().join(name);
+        std::fs::write(path("file"), "12345").unwrap();
+        std::os::unix::fs::symlink("file", path("link")).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, path("pipe"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+        let read = |path: &Path, limit| read_file(path, limit).map_err(|e| e.to_string());
+        assert_eq!(read(&path("file"), 5), Ok(b"12345".to_vec()));
+        assert_eq!(read(&path("link"), 5), Ok(b"12345".to_vec()));
+        assert_eq!(read(&path("file"), 4), Err("it is larger than 4 bytes".to_owned()));
+        for (other, says) in [
+            (holder.path(), "is a directory"),
+            (&path("pipe"), "it is not a regular file"),
+            (Path::new("/dev/zero"), "it is not a regular file"),
+            (&path("nothing"), "No such file"),
+        ] {
+            let told = read(other, 5).unwrap_err();
+            assert!(told.contains(says), "{}: {told}", other.display());
+        }
+    }
+}

@@ -36,7 +36,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
-pub use chains::live_chains;
+pub use chains::{KeptChains, kept_chains, live_chains};
 pub use ledger::{BucketKey, BucketKind, BucketRow, LedgerFile, PendingRow, Span, WaitRow};
 pub use lineage::{
     Attempts, Deployed, Failing, Half, LineageState, NotLive, Postponed, RenewalInformation, SuggestedWindow,

@@ -2,24 +2,24 @@
 
 mod report;
 
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::panic::resume_unwind;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::{Arguments, FAILED, Failure, USAGE, config_environment, log, output, runtime};
 use crate::clock;
-use crate::config::{CertificateRequest, Config, Endpoint, Issuer, Notify, Protocol};
-use crate::deploy::verify::{Expected, Leaf, Roots, endpoint_of, inspect_all};
+use crate::config::{CertificateRequest, Config, Endpoint, Issuer, Notify};
+use crate::deploy::verify::{Expected, Leaf, Roots, Turns, endpoint_of, inspect_all};
 use crate::hostname::{Hostname, Identifier};
-use crate::store::{Store, live_chains};
-use report::{Measure, Report, Row, describe, judge};
+use crate::store::{Store, StoreError, kept_chains};
+use report::{Measure, Report, Row, Stored, Telling, judge};
 
-/// Endpoints that are looked at at once.
-const AT_ONCE: usize = 16;
 /// For one name at one endpoint.
 const WITHIN: Duration = Duration::from_secs(20);
 /// What `service` says of this program's own front.
@@ -30,10 +30,11 @@ pub(super) struct VerifyArguments {
     /// Certificates by name, or hostnames of theirs; every certificate if none is given
     names: Vec<String>,
     /// Look there in place of where certificates are deployed to: HOST:PORT, with `smtp://` or `imap://` before
-    /// it for STARTTLS (implied by the ports 25, 587 and 143), `proxy+tls://` where a PROXY header is expected.
+    /// it for STARTTLS (implied by the ports 25, 587 and 143), `tls://` for TLS from the first byte (implied by
+    /// all others), `proxy+tls://` where a PROXY header is expected.
     /// `--hostname` tells the name to ask for then, else it is the endpoint's own, else those of the
     /// configuration, which need not be there; `--roots` are trusted besides all others
-    #[arg(long, value_name = "ENDPOINT", value_parser = at)]
+    #[arg(long, value_name = "ENDPOINT")]
     at: Vec<Endpoint>,
     /// Print JSON: an object with `ok`, `warnings` and `endpoints`, one for each endpoint and name; the README
     /// has their fields
@@ -51,9 +52,9 @@ struct Target {
 
 pub(super) fn run(arguments: &Arguments, verify: &VerifyArguments) -> Result<u8, Failure> {
     let asked = asked(arguments, verify)?;
-    let config = load(arguments, verify)?;
-    log::start(arguments, "warn")?;
     let mut warnings = Vec::new();
+    let config = load(arguments, verify, &mut warnings)?;
+    log::start(arguments, "warn")?;
     let roots = roots(config.as_ref(), arguments.flags.roots.as_deref(), &mut warnings)?;
     let targets = targets(config.as_ref(), verify, &asked, &mut warnings)?;
     if targets.is_empty() {
@@ -64,44 +65,50 @@ pub(super) fn run(arguments: &Arguments, verify: &VerifyArguments) -> Result<u8,
         return Err(Failure::new(FAILED, message));
     }
     let runtime = runtime()?;
-    let rows = runtime.block_on(look(targets, roots));
+    let mut telling = Telling::new(output::is_watched());
+    if !verify.json {
+        output::say(&telling.warnings(&warnings));
+    }
+    let rows = runtime.block_on(look(targets, roots, |rows| {
+        if !verify.json {
+            output::say(&telling.rows(rows));
+        }
+    }));
     // A name that is still being looked up is nobody's concern any more.
     runtime.shutdown_background();
     let report = Report::new(warnings, rows);
     if verify.json {
         output::json(&report);
-    } else {
-        output::say(&describe(&report, output::is_watched()));
     }
     Ok(if report.ok { 0 } else { FAILED })
 }
 
-/// Looks at everything, some endpoints at once; what was seen, in the order of the targets.
-async fn look(targets: Vec<Target>, roots: Roots) -> Vec<Row> {
-    let permits = Arc::new(Semaphore::new(AT_ONCE));
+/// Looks at everything, some of it at once; what was seen, in the order of the targets. It is told in that order,
+/// as soon as all before it is.
+async fn look(targets: Vec<Target>, roots: Roots, mut tell: impl FnMut(&[Row])) -> Vec<Row> {
+    let turns = Turns::default();
     let mut looks = JoinSet::new();
     for (place, target) in targets.into_iter().enumerate() {
-        let (permits, roots) = (permits.clone(), roots.clone());
+        let (turns, roots) = (turns.clone(), roots.clone());
         looks.spawn(async move {
-            let _permit = permits.acquire().await.expect("nobody closes the semaphore");
             let Target { endpoint, identifiers, expected, measure } = target;
-            let seen = inspect_all(&endpoint, &identifiers, &expected, &roots, WITHIN).await;
+            let seen = inspect_all(&endpoint, &identifiers, &expected, &roots, WITHIN, &turns).await;
             let now = clock::now();
             (place, seen.iter().map(|inspection| judge(inspection, &measure, now)).collect::<Vec<_>>())
         });
     }
-    let mut rows = looks.join_all().await;
-    rows.sort_by_key(|(place, _)| *place);
-    rows.into_iter().flat_map(|(_, rows)| rows).collect()
-}
-
-/// An endpoint as a person writes it; the port tells the protocol where no scheme does.
-fn at(text: &str) -> Result<Endpoint, String> {
-    let mut endpoint: Endpoint = text.parse()?;
-    if !text.contains("://") {
-        endpoint.protocol = Protocol::usual(endpoint.port);
+    let (mut told, mut waiting, mut all) = (0, BTreeMap::new(), Vec::new());
+    while let Some(joined) = looks.join_next().await {
+        // It was never cancelled, so it has panicked, and so does this.
+        let (place, rows) = joined.unwrap_or_else(|e| resume_unwind(e.into_panic()));
+        waiting.insert(place, rows);
+        while let Some(rows) = waiting.remove(&told) {
+            tell(&rows);
+            all.extend(rows);
+            told += 1;
+        }
     }
-    Ok(endpoint)
+    all
 }
 
 /// A name or an address, `localhost` and its like included.
@@ -121,10 +128,25 @@ fn asked(arguments: &Arguments, verify: &VerifyArguments) -> Result<Vec<Identifi
     names.collect::<Result<_, _>>().map_err(|e| Failure::new(USAGE, e))
 }
 
-/// The configuration; with `--at` there need not be one.
-fn load(arguments: &Arguments, verify: &VerifyArguments) -> Result<Option<Config>, Failure> {
+/// The configuration; with `--at` there need not be one, and the usual one may be others' alone.
+fn load(
+    arguments: &Arguments,
+    verify: &VerifyArguments,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Config>, Failure> {
     let file = Config::file(arguments.config.clone());
     if file.is_none() && !verify.at.is_empty() {
+        return Ok(None);
+    }
+    if let Some(usual) = file.as_ref().filter(|_| arguments.config.is_none())
+        && !verify.at.is_empty()
+        && verify.names.is_empty()
+        && File::open(usual).is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied)
+    {
+        warnings.push(format!(
+            "this user may not read {}, so that what is shown is judged by itself: run as a user who may, it would be compared with what is stored",
+            usual.display()
+        ));
         return Ok(None);
     }
     let mut flags = arguments.flags.clone();
@@ -184,7 +206,7 @@ fn targets(
         let expiring_below =
             config.map_or_else(|| Notify::default().expiring_below, |c| c.notify.expiring_below);
         let Some(identifiers) = own else { continue };
-        let stored = config.and_then(|config| stored_for(config, &identifiers, warnings));
+        let stored = config.map(|config| stored_for(config, &identifiers, warnings)).unwrap_or_default();
         targets.push(Target {
             endpoint: (*endpoint).clone(),
             identifiers,
@@ -196,7 +218,7 @@ fn targets(
         return Ok(targets);
     }
     for (config, request, identifiers) in chosen {
-        let expected = stored(config, request, warnings);
+        let (expected, stored) = kept(config, request, warnings);
         let looked_at: Vec<_> = if verify.at.is_empty() {
             let deployed = deployed(config, request, warnings);
             deployed.into_iter().map(|(service, endpoint)| (Some(service), endpoint)).collect()
@@ -205,6 +227,8 @@ fn targets(
             common.map(|(endpoint, _)| (None, (*endpoint).clone())).collect()
         };
         let identifiers = if asked.is_empty() { identifiers } else { asked.to_vec() };
+        let stored: Vec<_> =
+            stored.into_iter().map(|one| Stored { identifiers: identifiers.clone(), ..one }).collect();
         targets.extend(looked_at.into_iter().map(|(service, endpoint)| Target {
             endpoint,
             identifiers: identifiers.clone(),
@@ -214,24 +238,18 @@ fn targets(
                 service,
                 is_private: is_private(config),
                 expiring_below: config.notify.expiring_below,
-                stored: None,
+                stored: stored.clone(),
             },
         }));
     }
     Ok(targets)
 }
 
-/// The certificate of the configuration that has one of the names, and what is stored of it.
-fn stored_for(
-    config: &Config,
-    identifiers: &[Identifier],
-    warnings: &mut Vec<String>,
-) -> Option<(String, Vec<Leaf>)> {
+/// What is stored of each certificate of the configuration that has one of the names.
+fn stored_for(config: &Config, identifiers: &[Identifier], warnings: &mut Vec<String>) -> Vec<Stored> {
     let has_one = |c: &&CertificateRequest| c.identifiers.iter().any(|own| identifiers.contains(own));
-    let request = config.certificates.iter().find(has_one)?;
-    let leaves: Vec<_> =
-        stored(config, request, warnings).iter().map(|expected| expected.leaf().clone()).collect();
-    (!leaves.is_empty()).then(|| (request.name.clone(), leaves))
+    let requests = config.certificates.iter().filter(has_one);
+    requests.filter_map(|request| kept(config, request, warnings).1).collect()
 }
 
 /// What to ask an endpoint of `--at` for, if that does not depend on a configured certificate.
@@ -306,30 +324,56 @@ fn deployed(
     places
 }
 
-/// The live version; what hinders is told, and what is shown is judged without it.
-fn stored(config: &Config, request: &CertificateRequest, warnings: &mut Vec<String>) -> Vec<Expected> {
+/// The live version, and all that are kept; what hinders is told, and what is shown is judged without it.
+fn kept(
+    config: &Config,
+    request: &CertificateRequest,
+    warnings: &mut Vec<String>,
+) -> (Vec<Expected>, Option<Stored>) {
     let name = &request.name;
-    let chains = match live_chains(&config.state_dir, name) {
-        Ok(chains) if chains.is_empty() => {
-            warnings.push(format!("{name}: no certificate is stored yet; what is shown is judged by itself"));
-            return Vec::new();
-        }
-        Ok(chains) => chains,
-        Err(e) => {
-            warnings.push(format!(
-                "{name}: what is stored cannot be compared with what is shown, which is judged by itself: {e}"
-            ));
-            return Vec::new();
+    let mut warn = |text: String| {
+        if !warnings.contains(&text) {
+            warnings.push(text);
         }
     };
-    let mut expected = Vec::new();
-    for chain in chains {
-        match Expected::new(chain) {
-            Ok(one) => expected.push(one),
-            Err(why) => warnings.push(format!("{name}: the stored certificate cannot be read: {why}")),
+    let kept = match kept_chains(&config.state_dir, name) {
+        Ok(Some(kept)) => kept,
+        Ok(None) => {
+            warn(format!("{name}: no certificate is stored yet; what is shown is judged by itself"));
+            return (Vec::new(), None);
+        }
+        Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+            warn(format!(
+                "this user may not read what is stored in {}, so that what is shown is judged by itself: as the service's user, or one of its group where that may read certificates, it would be compared",
+                config.state_dir.display()
+            ));
+            return (Vec::new(), None);
+        }
+        Err(e) => {
+            warn(format!(
+                "{name}: what is stored cannot be compared with what is shown, which is judged by itself: {e}"
+            ));
+            return (Vec::new(), None);
+        }
+    };
+    let (mut expected, mut versions) = (Vec::new(), Vec::new());
+    for (version, chains) in kept.versions {
+        versions.push((version, chains.iter().filter_map(|chain| Leaf::read(chain.first()?).ok()).collect()));
+        for chain in chains.into_iter().filter(|_| version == kept.live) {
+            match Expected::new(chain) {
+                Ok(one) => expected.push(one),
+                Err(why) => warn(format!("{name}: the stored certificate cannot be read: {why}")),
+            }
         }
     }
-    expected
+    let stored = Stored {
+        certificate: name.clone(),
+        identifiers: request.identifiers.clone(),
+        live: kept.live,
+        versions,
+        is_deployed: !request.deploy.is_empty(),
+    };
+    (expected, Some(stored))
 }
 
 /// One of the issuers is not a public CA, or its roots were given.

@@ -26,7 +26,7 @@ use crate::config::{Endpoint, Protocol};
 use crate::hostname::Identifier;
 
 pub use fault::{Fault, NotServed, Phase};
-pub use inspection::{Inspection, Sighting, inspect, inspect_all};
+pub use inspection::{Inspection, Sighting, Turns, inspect, inspect_all};
 pub use leaf::Leaf;
 pub use roots::{Roots, RootsError};
 pub use showing::{Served, shows};

@@ -17,7 +17,7 @@ use super::way;
 use crate::certificate::Bundle;
 use crate::clock;
 use crate::config::{CertificateRequest, Config, Endpoint};
-use crate::deploy::verify::{Expected, Inspection, Leaf, Roots, endpoint_of, inspect_all};
+use crate::deploy::verify::{Expected, Inspection, Leaf, Roots, Turns, endpoint_of, inspect_all};
 use crate::hostname::Identifier;
 use crate::store::outbox::{Kind, Notice};
 use crate::store::{LineageState, Store, live_chains};
@@ -121,14 +121,15 @@ impl ExpiryWatch {
         if way::configured(&config.notify).is_empty() {
             return None;
         }
-        let roots = Roots::public();
+        let (roots, turns) = (Roots::public(), Turns::default());
         let (mut suspicions, mut again) = (Vec::new(), None);
         for request in &config.certificates {
             for place in places(&config, request) {
                 // Which keys are to be shown; what is compared is read again after the handshakes: what was
                 // stored before them must be shown by them.
                 let before = expected(&config, request);
-                let seen = inspect_all(&place.endpoint, &request.identifiers, &before, &roots, WITHIN).await;
+                let names = &request.identifiers;
+                let seen = inspect_all(&place.endpoint, names, &before, &roots, WITHIN, &turns).await;
                 let stored: Vec<Leaf> =
                     expected(&config, request).iter().map(|one| one.leaf().clone()).collect();
                 let now = clock::now();

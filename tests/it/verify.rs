@@ -16,13 +16,14 @@ use crate::bed::client::is_open;
 use crate::bed::haproxy::Haproxy;
 use crate::bed::ladder::{Issued, Ladder};
 use crate::bed::mail_server::MailServer;
+use crate::bed::namespace::{Mounts, Namespace};
 use crate::bed::nginx::Nginx;
 use crate::bed::pki::Pki;
 use crate::bed::process::{Process, Ran, run_within};
 use crate::bed::scripted::{Act, Scripted};
 use crate::bed::webhook::{OK, Webhook};
 use crate::bed::wicketgate::{PROGRAM, Setup, clean};
-use crate::bed::{Bed, PATIENCE, needs, until, until_within};
+use crate::bed::{Bed, PATIENCE, needs, set_mode, until, until_within};
 
 const NAME: &str = "www.example.test";
 /// For what never comes true.
@@ -294,12 +295,87 @@ fn servers_that_do_not_shake_hands() {
     assert!(!says(format!("smtp://{}", on(Act::Silence)), &["takes connections and says nothing"]));
     assert!(!says(format!("smtp://{}", on(Act::HangUp)), &["hangs up at once"]));
     for words in ["220-again\r\n", "2", "220-"] {
-        assert!(!says(format!("smtp://{}", on(Act::Endless(words))), &["it talks without an end"]));
+        assert!(!says(format!("smtp://{}", on(Act::Endless(words))), &["`, and talks without an end"]));
     }
-    assert!(!says(format!("imap://{}", on(Act::Endless("* OK\r\n"))), &["IMAP", "talk"]));
+    assert!(!says(format!("imap://{}", on(Act::Endless("* OK\r\n"))), &["`* OK; * OK", "without an end"]));
+    for (scheme, words, said) in [
+        ("smtp", b"220-again\r\n".as_slice(), "220-again"),
+        ("smtp", b"2", "22"),
+        ("imap", b"* OK\r\n", "* OK"),
+        ("proxy+smtp", b"220-again\r\n", "220-again"),
+    ] {
+        let begun = format!("begins to speak, `{said}");
+        says(format!("{scheme}://{}", on(Act::Dripping(words))), &[&begun, "does not come to TLS in time"]);
+    }
+    let half = on(Act::Dripping(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc"));
+    says(half, &["begins to answer to TLS, and does not come to the end of it"]);
+    says(format!("proxy+tls://{}", on(Act::Silence)), &["does not answer to TLS", "expect no PROXY header"]);
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     assert!(says(nobody.to_string(), &["refuses connections: nobody listens there"]));
     assert!(!says("no-such-host.invalid:443".to_owned(), &["leads to no address", "address records"]));
+}
+
+/// What a fault says is to be written.
+#[track_caller]
+fn remedy(ran: &Ran) -> String {
+    let said = ran.stdout.split_once("write \"").and_then(|(_, rest)| rest.split_once('"'));
+    said.unwrap_or_else(|| panic!("there is no remedy in {}", ran.stdout)).0.to_owned()
+}
+
+#[test]
+fn what_an_error_says_is_to_be_written_works() {
+    let bed = Bed::new();
+    let ladder = Ladder::new();
+    let issued = ladder.issue(&[NAME], 0, 90);
+    let root = ladder.root(&bed);
+    let look =
+        |endpoint: &str| alone(&["--at", endpoint, "--hostname", NAME, "--roots", root.to_str().unwrap()]);
+    let on = |act| format!("127.0.0.1:{}", Scripted::start(&bed, act, &[issued.certificate()]).port);
+    let (smtp, imap, tls) = (on(Act::Smtp), on(Act::Imap), on(Act::Tls));
+    for (wrong, right) in [
+        (smtp.clone(), format!("smtp://{smtp}")),
+        (format!("imap://{smtp}"), format!("smtp://{smtp}")),
+        (imap.clone(), format!("imap://{imap}")),
+        (format!("smtp://{imap}"), format!("imap://{imap}")),
+        (format!("smtp://{tls}"), tls.clone()),
+        (format!("imap://{tls}"), tls),
+    ] {
+        assert_eq!(remedy(&look(&wrong).expect_code(1)), right, "{wrong}");
+        look(&right).expect_code(0);
+    }
+    // Who speaks in the clear first does not speak TLS from the first byte.
+    let plain = on(Act::Dripping(b"220 mail.example.test ESMTP\r\n"));
+    let ran = look(&format!("smtp://{plain}")).expect_code(1);
+    assert!(!ran.stdout.contains("write \""), "{}", ran.stdout);
+}
+
+#[test]
+fn ports_tell_what_is_spoken_and_a_scheme_tells_otherwise() {
+    needs!("namespaces", "ip", "nsenter", "openssl", "aiosmtpd");
+    let bed = Bed::new();
+    let network = Namespace::start(&bed, &[]);
+    let pki = Pki::new(bed.dir(), "mail", &["localhost"]);
+    let _smtp = MailServer::start_inside(&bed, &network, 25, "starttls", &pki);
+    let _smtps = MailServer::start_inside(&bed, &network, 465, "tls", &pki);
+    let _tls = MailServer::start_inside(&bed, &network, 587, "tls", &pki);
+    let look = |endpoint: &str| {
+        let mut command = network.command(PROGRAM);
+        clean(&mut command);
+        let arguments = ["verify", "--at", endpoint, "--roots", pki.root.to_str().unwrap()];
+        run_within(Duration::from_secs(60), command.args(arguments))
+    };
+    for right in
+        ["localhost:25", "smtp://localhost:25", "localhost:465", "tls://localhost:465", "tls://localhost:587"]
+    {
+        look(right).expect_code(0);
+    }
+    for (wrong, right) in [
+        ("tls://localhost:25", "smtp://localhost:25"),
+        ("localhost:587", "tls://localhost:587"),
+        ("smtp://localhost:465", "localhost:465"),
+    ] {
+        assert_eq!(remedy(&look(wrong).expect_code(1)), right, "{wrong}");
+    }
 }
 
 /// `verify` without any configuration.
@@ -417,6 +493,7 @@ fn the_command_tells_right_from_wrong() {
     let ran = verify(&[]).expect_code(1);
     assert!(ran.stdout.contains("FAULT: www.example.test, example.test: "), "{}", ran.stdout);
     assert!(ran.stdout.contains("still shows the old certificate"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("serves version 1, and version 2 is the stored one"), "{}", ran.stdout);
     fill(&bed, newer.leaf(), &newer);
     reload(&nginx);
     until("the leaf alone is a fault", || {
@@ -433,16 +510,31 @@ fn the_command_tells_right_from_wrong() {
         let row = row(verify(&elsewhere));
         let words = row["messages"].to_string();
         (row["state"] == "warning"
-            && row["live"] == false
-            && words.contains("if this server is to show that one"))
+            && (&row["live"], &row["version"], &row["stored-version"]) == (&false.into(), &1.into(), &2.into())
+            && words.contains("serves version 1, and version 2 is the stored one: reload it (`wicketgate deploy www.example.test`)"))
         .then_some(())
     });
     fill(&bed, newer.chain(), &newer);
     reload(&nginx);
     until("the stored one is told", || {
         let row = row(verify(&elsewhere));
-        (row["state"] == "ok" && row["live"] == true).then_some(())
+        (row["state"] == "ok" && row["live"] == true && row["version"] == 2).then_some(())
     });
+    let foreign = ladder.issue(&names, 0, 89);
+    fill(&bed, foreign.chain(), &foreign);
+    reload(&nginx);
+    until("one that was never stored is told", || {
+        let row = row(verify(&elsewhere));
+        let words = row["messages"].to_string();
+        (row["state"] == "warning"
+            && row["version"].is_null()
+            && row["stored-version"] == 2
+            && words.contains("serves none of the versions that are kept here"))
+        .then_some(())
+    });
+    fill(&bed, newer.chain(), &newer);
+    reload(&nginx);
+    until("the stored one is back", || (row(verify(&elsewhere))["live"] == true).then_some(()));
 
     fs::remove_file(setup.live(NAME)).unwrap();
     let ran = verify(&[]).expect_code(1);
@@ -508,12 +600,15 @@ fn any_address_can_be_looked_at() {
     let pipe = bed.path("pipe");
     crate::bed::process::run(Command::new("mkfifo").arg(&pipe)).expect_code(0);
     let pipe = pipe.to_str().unwrap();
+    let huge = bed.path("huge.pem");
+    fs::File::create(&huge).unwrap().set_len(1 << 40).unwrap();
     for (arguments, code, says) in [
         (&["--at", "localhost"][..], 2, "has no port"),
         (&["--at", "localhost:99999"], 2, "from 1 to 65535"),
         (&["--at", "localhost:1", "--roots", pipe], 1, "it is not a regular file"),
         (&["--at", "localhost:1", "--roots", "/dev/zero"], 1, "it is not a regular file"),
         (&["--at", "localhost:1", "--roots", "/etc"], 1, "is a directory"),
+        (&["--at", "localhost:1", "--roots", huge.to_str().unwrap()], 1, "it is larger than"),
         (&["--at", "localhost:1", "--hostname", "a b"], 2, "is not a hostname"),
         (&["--at", "localhost:1", "--roots", "/nowhere.pem"], 1, "cannot read the roots in /nowhere.pem"),
         (&["a.example", "--at", "localhost:1"], 1, "without a configuration"),
@@ -521,6 +616,83 @@ fn any_address_can_be_looked_at() {
         let ran = alone(arguments).expect_code(code);
         assert!(ran.stderr.contains(says), "{says}: {}", ran.stderr);
     }
+}
+
+#[test]
+fn a_monitor_needs_no_rights_on_what_is_stored() {
+    needs!("root", "setpriv", "mounts", "openssl");
+    let bed = Bed::new();
+    let ladder = Ladder::new();
+    let issued = ladder.issue(&[NAME], 0, 90);
+    let (_server, endpoint) = s_server(&bed, &issued, &ladder.links(&["inner", "outer"]), &[]);
+    let root = ladder.root(&bed);
+    let setup = deployed(&bed, bed.port(), &issued, "").certificate(&["other.example.test"]);
+    let config = setup.write(&bed);
+    set_mode(bed.dir(), 0o755);
+    set_mode(&config, 0o644);
+    let program = bed.path("wicketgate");
+    fs::copy(PROGRAM, &program).unwrap();
+    let look = |more: &[&str]| {
+        let mut command = Command::new("setpriv");
+        clean(&mut command);
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(&program);
+        command.arg("--config").arg(&config).args(["verify", "--roots"]).arg(&root).args(more);
+        run_within(Duration::from_secs(60), &mut command)
+    };
+    let at = ["--at", endpoint.as_str(), "--hostname", NAME];
+    let ran = look(&at).expect_code(0);
+    let note = format!("warning: this user may not read what is stored in {}", setup.state.display());
+    assert_eq!(ran.stdout.matches(&note).count(), 1, "{}", ran.stdout);
+    assert!(ran.stdout.contains("ok: www.example.test"), "{}", ran.stdout);
+    let report: Value =
+        serde_json::from_str(&look(&[&at[..], &["--json"]].concat()).expect_code(0).stdout).unwrap();
+    let row = &report["endpoints"][0];
+    assert_eq!(
+        (&row["live"], &row["version"], &row["stored-version"]),
+        (&Value::Null, &Value::Null, &Value::Null)
+    );
+    assert!(report["warnings"][0].as_str().unwrap().contains("may not read what is stored"), "{report}");
+    // Once for all certificates.
+    let ran = look(&["--at", endpoint.as_str(), NAME, "other.example.test"]).expect_code(1);
+    assert_eq!(ran.stdout.matches("may not read what is stored").count(), 1, "{}", ran.stdout);
+
+    // The usual file, which is others' alone.
+    let mounts = Mounts::start();
+    let usual =
+        "set -e; mkdir /mnt/etc; cp -a /etc/. /mnt/etc; mount --bind /mnt/etc /etc; mkdir -p /etc/wicketgate";
+    mounts.sh(&format!("{usual}; install -m 0600 {} /etc/wicketgate/wicketgate.toml", config.display()));
+    let arguments = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
+    let mut command = mounts.command("setpriv");
+    clean(&mut command);
+    command.args(arguments).arg(&program).args(["verify", "--roots"]).arg(&root).args(at);
+    let ran = run_within(Duration::from_secs(60), &mut command).expect_code(0);
+    let note = "warning: this user may not read /etc/wicketgate/wicketgate.toml, so that";
+    assert!(ran.stdout.contains(note) && ran.stdout.contains("ok: www.example.test"), "{}", ran.stdout);
+    // It is wanted where a certificate is named.
+    let ran = run_within(Duration::from_secs(60), command.arg("web")).expect_code(78);
+    assert!(ran.stderr.contains("this user may not read it"), "{}", ran.stderr);
+}
+
+#[test]
+fn names_of_several_certificates_are_compared_with_their_own() {
+    needs!("openssl");
+    let bed = Bed::new();
+    let ladder = Ladder::new();
+    let issued = ladder.issue(&[NAME, "other.example.test"], 0, 90);
+    let other = ladder.issue(&["other.example.test"], 0, 90);
+    let (_server, endpoint) = s_server(&bed, &issued, &ladder.links(&["inner", "outer"]), &[]);
+    let root = ladder.root(&bed);
+    let setup = deployed(&bed, bed.port(), &issued, "").certificate(&["other.example.test"]);
+    Store::open(&setup.state).unwrap().save("other.example.test", &other.certificate().into()).unwrap();
+    let arguments = ["verify", "--at", &endpoint, "--roots", root.to_str().unwrap(), "--json"];
+    let names = ["--hostname", NAME, "--hostname", "other.example.test"];
+    let ran = setup.command(&bed, &[&arguments[..], &names].concat()).expect_code(0);
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let live: Vec<_> = report["endpoints"].as_array().unwrap().iter().map(|row| &row["live"]).collect();
+    assert_eq!(live, [&Value::Bool(true), &Value::Bool(false)], "{report}");
+    // It takes no copies of that one, so that nothing of ours would reload it.
+    let words = report["endpoints"][1]["messages"].to_string();
+    assert!(words.contains("other.example.test") && !words.contains("wicketgate deploy"), "{words}");
 }
 
 #[test]

@@ -7,6 +7,8 @@ use serde::Serialize;
 
 use crate::deploy::verify::chain::Verdict;
 use crate::deploy::verify::{Inspection, Leaf, Sighting};
+use crate::hostname::Identifier;
+use crate::store::Version;
 use crate::words::rough;
 
 /// Names that a line tells; a certificate may have a hundred.
@@ -48,6 +50,10 @@ pub(super) struct Row {
     chain: Option<&'static str>,
     /// Whether it is the stored version; null where nothing is stored, or it cannot be read.
     live: Option<bool>,
+    /// The version that is shown; null where it is none of those that are kept, or nothing can be compared.
+    version: Option<Version>,
+    /// The version that is stored as the live one; null where that is not known.
+    stored_version: Option<Version>,
     messages: Vec<Message>,
 }
 
@@ -76,15 +82,66 @@ pub(super) struct Measure {
     /// A private CA was configured, so that a root which is unknown here is no surprise.
     pub(super) is_private: bool,
     pub(super) expiring_below: f64,
-    /// What is stored for the name, and the certificate it belongs to, where nobody said that it must be there.
-    pub(super) stored: Option<(String, Vec<Leaf>)>,
+    /// What is stored of certificates that have the name, whether or not they must be there.
+    pub(super) stored: Vec<Stored>,
+}
+
+/// What is stored of a certificate.
+#[derive(Debug, Clone)]
+pub(super) struct Stored {
+    /// Its name.
+    pub(super) certificate: String,
+    /// The names that it is for.
+    pub(super) identifiers: Vec<Identifier>,
+    /// The version that servers are to show.
+    pub(super) live: Version,
+    /// Every version that is kept, the oldest first: a leaf, or both of a pair.
+    pub(super) versions: Vec<(Version, Vec<Leaf>)>,
+    /// A server takes it from here, so that `deploy` does something.
+    pub(super) is_deployed: bool,
+}
+
+impl Stored {
+    /// The version that has this leaf. Half of a pair may stay when the other is renewed: the live version is
+    /// looked at first, then the newest.
+    fn version_of(&self, leaf: &Leaf) -> Option<Version> {
+        let has = |(_, leaves): &&(Version, Vec<Leaf>)| leaves.contains(leaf);
+        let live = self.versions.iter().filter(|(version, _)| *version == self.live);
+        live.chain(self.versions.iter().rev()).find(has).map(|(version, _)| *version)
+    }
+
+    /// What to do where another version is shown, or none, if that is to change.
+    fn deploy(&self) -> String {
+        if self.is_deployed { format!(" (`wicketgate deploy {}`)", self.certificate) } else { String::new() }
+    }
+
+    /// A sentence, unless the live version is shown.
+    fn words(&self, shown: Option<Version>) -> Option<String> {
+        let (live, deploy) = (self.live, self.deploy());
+        match shown {
+            Some(version) if version == live => None,
+            Some(version) => Some(format!(
+                "it serves version {version}, and version {live} is the stored one: reload it{deploy}"
+            )),
+            None => {
+                let leaves = self.versions.iter().filter(|(version, _)| *version == live);
+                let leaves: Vec<_> = leaves.flat_map(|(_, leaves)| leaves).map(ToString::to_string).collect();
+                Some(format!(
+                    "it serves none of the versions that are kept here of {}; stored is version {live}, {}: if this server is to show that one, deploy it there{deploy}",
+                    self.certificate,
+                    leaves.join(" and ")
+                ))
+            }
+        }
+    }
 }
 
 impl Measure {
-    /// Whether it is the stored version; `None` where none is known.
-    fn is_stored(&self, sighting: &Sighting) -> Option<bool> {
-        let (_, leaves) = self.stored.as_ref()?;
-        Some(leaves.contains(&sighting.leaf))
+    /// The stored certificate that has this name, and this leaf rather than not; and which version has it.
+    fn stored_for(&self, identifier: &Identifier, leaf: Option<&Leaf>) -> Option<(&Stored, Option<Version>)> {
+        let of_name = || self.stored.iter().filter(|stored| stored.identifiers.contains(identifier));
+        let shown = leaf.and_then(|leaf| of_name().find_map(|one| Some((one, Some(one.version_of(leaf)?)))));
+        shown.or_else(|| of_name().next().map(|one| (one, None)))
     }
 }
 
@@ -96,7 +153,17 @@ pub(super) fn judge(inspection: &Inspection, measure: &Measure, now: SystemTime)
         .map(|fault| Message { state: State::Fault, text: fault.to_string() })
         .collect();
     for sighting in &inspection.sightings {
-        // One that should not be there has been told.
+        let stored = measure.stored_for(&inspection.identifier, Some(&sighting.leaf));
+        let version = stored.and_then(|(_, version)| version);
+        let compared = stored.and_then(|(stored, version)| stored.words(version));
+        match sighting.is_expected {
+            // One that should not be there has been told, but not which version it is.
+            Some(false) if version.is_some() => {
+                messages.extend(compared.map(|text| Message { state: State::Fault, text }));
+            }
+            Some(_) => {}
+            None => messages.extend(compared.map(|text| Message { state: State::Warning, text })),
+        }
         if sighting.is_expected != Some(false) {
             messages.extend(words(sighting, inspection, measure, now));
         }
@@ -104,6 +171,8 @@ pub(super) fn judge(inspection: &Inspection, measure: &Measure, now: SystemTime)
     messages.sort_by_key(|message| std::cmp::Reverse(message.state));
     messages.dedup();
     let worst = inspection.sightings.iter().min_by_key(|s| (s.is_expected, s.leaf.not_after));
+    let stored = measure.stored_for(&inspection.identifier, worst.map(|s| &s.leaf));
+    let (live, version) = (stored.map(|(stored, _)| stored.live), stored.and_then(|(_, version)| version));
     Row {
         certificate: measure.certificate.clone(),
         service: measure.service.clone(),
@@ -127,7 +196,9 @@ pub(super) fn judge(inspection: &Inspection, measure: &Measure, now: SystemTime)
             Verdict::Missing { .. } => "incomplete",
             Verdict::Unreadable { .. } => "unreadable",
         }),
-        live: worst.and_then(|s| s.is_expected.or_else(|| measure.is_stored(s))),
+        live: worst.and_then(|s| s.is_expected.or_else(|| live.map(|live| version == Some(live)))),
+        version,
+        stored_version: live,
         messages,
     }
 }
@@ -159,16 +230,6 @@ fn words(sighting: &Sighting, seen: &Inspection, measure: &Measure, now: SystemT
         && ahead > Duration::from_secs(300)
     {
         say(State::Fault, format!("it is not valid for another {}: clients refuse it", rough(ahead)));
-    }
-    if let (Some((name, leaves)), Some(false)) = (&measure.stored, measure.is_stored(sighting)) {
-        let stored: Vec<_> = leaves.iter().map(ToString::to_string).collect();
-        say(
-            State::Warning,
-            format!(
-                "it is not what is stored here for {name}, which is {}: if this server is to show that one, deploy it there",
-                stored.join(" and ")
-            ),
-        );
     }
     let root = match &sighting.chain.verdict {
         Verdict::Private { issuer } => Some(issuer),
@@ -202,37 +263,60 @@ fn days_left(not_after: SystemTime, now: SystemTime) -> i64 {
     }
 }
 
-/// The report for a person.
-pub(super) fn describe(report: &Report, colours: bool) -> String {
-    let mut text = String::new();
-    for warning in &report.warnings {
-        text.push_str(&format!("{}{warning}\n", mark(State::Warning, colours)));
+/// The report for a person, as it comes.
+#[derive(Debug)]
+pub(super) struct Telling {
+    colours: bool,
+    /// The row that was told last.
+    last: Option<Row>,
+}
+
+impl Telling {
+    /// Nothing is told yet.
+    pub(super) fn new(colours: bool) -> Self {
+        Self { colours, last: None }
     }
-    if !report.warnings.is_empty() {
-        text.push('\n');
-    }
-    let (mut certificate, mut place) = (None, None);
-    for rows in report.endpoints.chunk_by(is_alike) {
-        let row = &rows[0];
-        if certificate.replace(&row.certificate) != Some(&row.certificate) {
-            text.push_str(row.certificate.as_deref().unwrap_or("not deployed from here"));
+
+    /// What could not be looked at or judged.
+    pub(super) fn warnings(&self, warnings: &[String]) -> String {
+        let mut text = String::new();
+        for warning in warnings {
+            text.push_str(&format!("{}{warning}\n", mark(State::Warning, self.colours)));
+        }
+        if !warnings.is_empty() {
             text.push('\n');
-            place = None;
         }
-        let here = (&row.service, &row.endpoint);
-        if place.replace(here) != Some(here) {
-            let service = row.service.as_ref().map(|service| format!("{service} ")).unwrap_or_default();
-            text.push_str(&format!("  {service}{}\n", row.endpoint));
-        }
-        text.push_str(&paragraph(rows, colours));
+        text
     }
-    text
+
+    /// The next rows.
+    pub(super) fn rows(&mut self, rows: &[Row]) -> String {
+        let mut text = String::new();
+        for rows in rows.chunk_by(is_alike) {
+            let row = &rows[0];
+            let is_same = |part: fn(&Row) -> (&Option<String>, &str)| {
+                self.last.as_ref().is_some_and(|last| part(last) == part(row))
+            };
+            let is_there = is_same(|row| (&row.certificate, ""));
+            if !is_there {
+                text.push_str(row.certificate.as_deref().unwrap_or("not deployed from here"));
+                text.push('\n');
+            }
+            if !is_there || !is_same(|row| (&row.service, &row.endpoint)) {
+                let service = row.service.as_ref().map(|service| format!("{service} ")).unwrap_or_default();
+                text.push_str(&format!("  {service}{}\n", row.endpoint));
+            }
+            self.last = Some(row.clone());
+            text.push_str(&paragraph(rows, self.colours));
+        }
+        text
+    }
 }
 
 /// Whether two names deserve one paragraph: they differ in nothing but themselves.
 fn is_alike(one: &Row, other: &Row) -> bool {
     let place = |row: &Row| (row.certificate.clone(), row.service.clone(), row.endpoint.clone());
-    let shown = |row: &Row| (row.state, row.versions.clone(), row.serial.clone(), row.live);
+    let shown = |row: &Row| (row.state, row.versions.clone(), row.serial.clone(), row.live, row.version);
     place(one) == place(other) && shown(one) == shown(other) && nameless(one) == nameless(other)
 }
 
@@ -269,6 +353,7 @@ fn paragraph(rows: &[Row], colours: bool) -> String {
         text.push_str(&format!(": {left} (until {}), {chain}TLS {versions}", end.strftime("%Y-%m-%d")));
         if row.live == Some(true) {
             text.push_str(", the stored certificate");
+            text.push_str(&row.version.map(|version| format!(" (version {version})")).unwrap_or_default());
         }
     }
     text.push('\n');
@@ -415,8 +500,12 @@ mod tests {
         ];
         let report = Report::new(vec!["the store cannot be read".to_owned()], rows.to_vec());
         assert!(!report.ok);
+        // However it comes.
+        let mut telling = Telling::new(false);
+        let (begin, end) = report.endpoints.split_at(2);
+        let told = [telling.warnings(&report.warnings), telling.rows(begin), telling.rows(end)].concat();
         assert_eq!(
-            describe(&report, false),
+            told,
             "warning: the store cannot be read\n\n\
              web\n\
              \x20 nginx 127.0.0.1:443\n\
@@ -428,5 +517,71 @@ mod tests {
              \x20 127.0.0.1:443\n\
              \x20   ok: a.example: 89 days left (until 2025-01-01), whole chain, TLS 1.3 and 1.2\n"
         );
+    }
+
+    #[test]
+    fn what_is_shown_is_compared_with_every_version() {
+        let leaf = |serial: &str| {
+            let mut leaf = good("a.example").sightings.remove(0).leaf;
+            serial.clone_into(&mut leaf.serial);
+            leaf
+        };
+        let stored = |certificate: &str, names: &[&str], is_deployed, versions: &[(u32, &[&str])]| Stored {
+            certificate: certificate.to_owned(),
+            identifiers: names.iter().map(|name| name.parse().unwrap()).collect(),
+            live: 4,
+            versions: versions
+                .iter()
+                .map(|(version, serials)| (*version, serials.iter().map(|serial| leaf(serial)).collect()))
+                .collect(),
+            is_deployed,
+        };
+        // A pair of which one half was renewed alone, and gone back from version 5.
+        let versions: [(u32, &[&str]); 3] = [(3, &["3e", "3r"]), (4, &["4e", "3r"]), (5, &["5e", "5r"])];
+        let measure = Measure {
+            stored: vec![
+                stored("web", &["a.example"], true, &versions),
+                stored("other", &["a.example", "b.example"], false, &[(4, &["0b"])]),
+            ],
+            ..measure(false)
+        };
+        let look = |name: &str, serial: &str, is_expected| {
+            let mut seen = good(name);
+            seen.sightings[0].leaf = leaf(serial);
+            seen.sightings[0].is_expected = is_expected;
+            let row = judge(&seen, &measure, now());
+            let text = row.messages.iter().map(|m| m.text.clone()).collect::<Vec<_>>().join("\n");
+            ((row.live, row.version, row.stored_version), row.state, text)
+        };
+        let older =
+            "it serves version 3, and version 4 is the stored one: reload it (`wicketgate deploy web`)";
+        let newer =
+            "it serves version 5, and version 4 is the stored one: reload it (`wicketgate deploy web`)";
+        for (serial, is_expected, live, version, state, text) in [
+            ("4e", None, true, Some(4), State::Ok, ""),
+            ("3r", None, true, Some(4), State::Ok, ""),
+            ("3e", None, false, Some(3), State::Warning, older),
+            ("5r", None, false, Some(5), State::Warning, newer),
+            ("0b", None, true, Some(4), State::Ok, ""),
+            ("4e", Some(true), true, Some(4), State::Ok, ""),
+            ("3e", Some(false), false, Some(3), State::Fault, older),
+            // The fault of one that is none of ours is told by the look itself.
+            ("ff", Some(false), false, None, State::Ok, ""),
+        ] {
+            let wanted = ((Some(live), version, Some(4)), state, text.to_owned());
+            assert_eq!(look("a.example", serial, is_expected), wanted, "{serial}");
+        }
+        let (known, state, text) = look("a.example", "ff", None);
+        assert_eq!((known, state), ((Some(false), None, Some(4)), State::Warning));
+        assert!(text.starts_with("it serves none of the versions that are kept here of web; stored is version 4, a.example, b.example (serial 4e"), "{text}");
+        assert!(text.ends_with("deploy it there (`wicketgate deploy web`)"), "{text}");
+        // Nothing of ours would reload that one.
+        let (known, _, text) = look("b.example", "4e", None);
+        assert_eq!(known, (Some(false), None, Some(4)));
+        assert!(text.ends_with("deploy it there"), "{text}");
+        assert_eq!(look("c.example", "4e", None).0, (None, None, None));
+        let nobody = Inspection { sightings: Vec::new(), ..good("a.example") };
+        let row = judge(&nobody, &measure, now());
+        assert_eq!((row.live, row.version, row.stored_version), (None, None, Some(4)));
     }
 }

@@ -38,6 +38,18 @@ pub enum Fault {
     Unreachable(String),
     /// Nothing came.
     TimedOut(Phase),
+    /// Something came, but not the whole of it in time.
+    Slow {
+        /// What it should have come to.
+        phase: Phase,
+        /// How it began.
+        began: Vec<u8>,
+    },
+    /// So much was said in the clear that there is no end to be seen.
+    Endless {
+        /// How it began.
+        began: Vec<u8>,
+    },
     /// It hung up.
     Closed(Phase),
     /// Something else than TLS; the first bytes.
@@ -51,6 +63,8 @@ pub enum Fault {
         protocol: Protocol,
         /// What was seen.
         seen: String,
+        /// How it began.
+        began: Vec<u8>,
     },
     /// It does not speak this version of TLS, or has no certificate for such a client; in words.
     Declined(String),
@@ -99,6 +113,8 @@ impl Fault {
                 | Self::Refused
                 | Self::Unreachable(_)
                 | Self::TimedOut(_)
+                | Self::Slow { .. }
+                | Self::Endless { .. }
                 | Self::Closed(Phase::Connect | Phase::Banner)
                 | Self::NoTls { .. }
                 | Self::Words { .. }
@@ -113,6 +129,17 @@ impl Fault {
             Self::TimedOut(Phase::Connect) => "does not answer when a connection is tried".to_owned(),
             Self::TimedOut(Phase::Banner) => "takes connections and says nothing".to_owned(),
             Self::TimedOut(Phase::Handshake) => "takes connections, but does not answer to TLS".to_owned(),
+            Self::Slow { phase: Phase::Handshake, .. } => {
+                "begins to answer to TLS, and does not come to the end of it in time".to_owned()
+            }
+            Self::Endless { began } => {
+                let began = printable(&String::from_utf8_lossy(began), TOLD);
+                format!("begins to speak, `{began}`, and talks without an end")
+            }
+            Self::Slow { began, .. } => {
+                let began = printable(&String::from_utf8_lossy(began), TOLD);
+                format!("begins to speak, `{began}`, and does not come to TLS in time")
+            }
             Self::Closed(Phase::Connect | Phase::Banner) => "hangs up at once".to_owned(),
             Self::Closed(Phase::Handshake) => "hangs up when TLS begins".to_owned(),
             Self::NoTls { began } => {
@@ -120,7 +147,7 @@ impl Fault {
                 let began = printable(began.lines().next().unwrap_or_default(), TOLD);
                 format!("speaks no TLS; it says `{began}`")
             }
-            Self::Words { protocol, seen } => {
+            Self::Words { protocol, seen, .. } => {
                 let spoken = if *protocol == Protocol::Imap { "IMAP" } else { "SMTP" };
                 format!("does not begin TLS as {spoken} does: {seen}")
             }
@@ -163,10 +190,16 @@ impl Fault {
                 "something in between drops it, or the address is wrong: look at the firewall and at `verify`"
                     .to_owned()
             }
-            Self::TimedOut(Phase::Banner) if endpoint.protocol != Protocol::Tls => format!(
-                "it may speak TLS from the first byte, or hang: if it is the former, write \"{}\" without the scheme",
-                bare(endpoint)
-            ),
+            Self::TimedOut(Phase::Banner) | Self::Closed(Phase::Banner) if endpoint.protocol != Protocol::Tls => {
+                let tls = Endpoint { protocol: Protocol::Tls, ..endpoint.clone() };
+                format!("it may speak TLS from the first byte, or hang: if it is the former, write \"{tls}\"")
+            }
+            Self::Slow { phase: Phase::Handshake, .. } => {
+                "it is overloaded, or something in between loses what is large (a wrong MTU does): look at its log, and try from another machine".to_owned()
+            }
+            Self::Slow { .. } | Self::Endless { .. } => {
+                "it is overloaded, or holds strangers up on purpose (a greeting delay, a tarpit): look at its log, and except from that who looks".to_owned()
+            }
             Self::TimedOut(_) | Self::Closed(_) if !endpoint.proxy => format!(
                 "it may hang, or expect a PROXY header first: look at its log, and if it is the latter, write \"{}\"",
                 Endpoint { proxy: true, ..endpoint.clone() }
@@ -176,10 +209,17 @@ impl Fault {
                 Endpoint { proxy: false, ..endpoint.clone() }
             ),
             Self::NoTls { began } => no_tls(endpoint, began),
-            Self::Words { .. } => format!(
-                "nothing protects what is said there: switch STARTTLS on in the server, or, if it speaks TLS from the first byte, write \"{}\" without the scheme",
-                bare(endpoint)
-            ),
+            Self::Words { protocol, began, .. } => match Speaker::of(began) {
+                Speaker::Mail(spoken) if spoken == *protocol => {
+                    // It has spoken in the clear, so that TLS from the first byte is not what it waits for.
+                    let port = if spoken == Protocol::Imap { 993 } else { 465 };
+                    let tls = Endpoint { protocol: Protocol::Tls, port, ..endpoint.clone() };
+                    format!(
+                        "nothing protects what is said there: switch STARTTLS on in the server (its log says why it is off, or refuses this client), or look where it speaks TLS from the first byte, at {tls} perhaps"
+                    )
+                }
+                _ => no_tls(endpoint, began),
+            },
             Self::Declined(_) if client != Client::Any => format!(
                 "it has no certificate for clients that can use {client} keys only, or not read it yet: configure both certificates of the pair in it, and reload it"
             ),
@@ -217,23 +257,56 @@ impl Fault {
     }
 }
 
-fn bare(endpoint: &Endpoint) -> Endpoint {
-    Endpoint { protocol: Protocol::Tls, ..endpoint.clone() }
+/// Who speaks so first.
+#[derive(Debug, PartialEq, Eq)]
+enum Speaker {
+    Http,
+    Mail(Protocol),
+    Ftp,
+    Pop3,
+    Ssh,
+    Other,
+}
+
+impl Speaker {
+    fn of(began: &[u8]) -> Self {
+        let first = began.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let has_ftp = first.windows(3).any(|part| part.eq_ignore_ascii_case(b"FTP"));
+        match first {
+            [b'H', b'T', b'T', b'P', b'/', ..] => Self::Http,
+            [b'S', b'S', b'H', b'-', ..] => Self::Ssh,
+            [b'+', b'O', b'K', ..] => Self::Pop3,
+            [b'*', b' ', ..] => Self::Mail(Protocol::Imap),
+            // A greeting, or a refusal in its place (RFC 5321 section 4.2).
+            [b'2' | b'4' | b'5', b'0'..=b'5', b'0'..=b'9', b' ' | b'-' | b'\r', ..] => {
+                if has_ftp {
+                    Self::Ftp
+                } else {
+                    Self::Mail(Protocol::Smtp)
+                }
+            }
+            _ => Self::Other,
+        }
+    }
 }
 
 fn no_tls(endpoint: &Endpoint, began: &[u8]) -> String {
     let with = |protocol| Endpoint { protocol, ..endpoint.clone() };
-    if began.starts_with(b"HTTP/") {
-        "that is plain HTTP: is it the right port, and does the server's listener say `ssl`?".to_owned()
-    } else if began.starts_with(b"220") {
-        format!("that is SMTP, which begins TLS by STARTTLS: write \"{}\"", with(Protocol::Smtp))
-    } else if began.starts_with(b"* OK") {
-        format!("that is IMAP, which begins TLS by STARTTLS: write \"{}\"", with(Protocol::Imap))
-    } else if began.starts_with(b"SSH-") {
-        "that is SSH: `verify` has the wrong port".to_owned()
-    } else {
-        "another program is there, or TLS is switched off in it: look at `verify` and at the server's configuration"
-            .to_owned()
+    match Speaker::of(began) {
+        Speaker::Http => {
+            "that is plain HTTP: is it the right port, and does the server's listener say `ssl`?".to_owned()
+        }
+        Speaker::Mail(protocol) => {
+            let name = if protocol == Protocol::Imap { "IMAP" } else { "SMTP" };
+            format!("that is {name}, which begins TLS by STARTTLS: write \"{}\"", with(protocol))
+        }
+        Speaker::Ftp => "that is FTP, which is not spoken here: look where it speaks TLS from the first byte, at port 990 as a rule".to_owned(),
+        Speaker::Pop3 => "that is POP3, whose STLS is not spoken here: look where it speaks TLS from the first byte, at port 995 as a rule".to_owned(),
+        Speaker::Ssh => "that is SSH: `verify` has the wrong port".to_owned(),
+        Speaker::Other => {
+            "another program is there, or TLS is switched off in it: look at `verify` and at the server's configuration"
+                .to_owned()
+        }
     }
 }
 
@@ -353,23 +426,56 @@ mod tests {
         let missing =
             |is_known| Verdict::Missing { of: "CN=a".to_owned(), issuer: "CN=R10".to_owned(), is_known };
         let began = |text: &[u8]| Fault::NoTls { began: text.to_vec() };
-        let words = |protocol| Fault::Words { protocol, seen: "its greeting is `554 no`".to_owned() };
+        let words = |protocol, began: &str| Fault::Words {
+            protocol,
+            seen: format!("its greeting is `{began}`"),
+            began: began.as_bytes().to_vec(),
+        };
+        let slow = |phase, began: &[u8]| Fault::Slow { phase, began: began.to_vec() };
         for (endpoint, fault, parts) in [
             ("127.0.0.1:80", began(b"HTTP/1.1 400 Bad"), ["says `HTTP/1.1 400 Bad`", "plain HTTP"]),
             ("127.0.0.1:25", began(b"220 mail"), ["speaks no TLS", "write \"smtp://127.0.0.1:25\""]),
             ("127.0.0.1:143", began(b"* OK hi"), ["speaks no TLS", "write \"imap://127.0.0.1:143\""]),
             ("127.0.0.1:22", began(b"SSH-2.0-x"), ["SSH-2.0-x", "wrong port"]),
             ("127.0.0.1:9", began(b"\x1b[2J"), ["says ` [2J`", "another program"]),
+            ("tls://127.0.0.1:25", began(b"554 no"), ["says `554 no`", "write \"smtp://127.0.0.1:25\""]),
+            ("127.0.0.1:143", began(b"* BYE"), ["* BYE", "write \"imap://127.0.0.1:143\""]),
+            ("127.0.0.1:21", began(b"220 (vsFTPd 3.0.3)\r\n"), ["vsFTPd", "that is FTP"]),
+            ("127.0.0.1:110", began(b"+OK ready\r\n"), ["+OK ready", "port 995"]),
             (
                 "smtp://127.0.0.1:25",
-                words(Protocol::Smtp),
+                words(Protocol::Smtp, "554 no"),
                 ["begin TLS as SMTP does: its greeting is `554 no`", "switch STARTTLS on"],
             ),
-            ("imap://127.0.0.1:143", words(Protocol::Imap), ["as IMAP does", "write \"127.0.0.1:143\""]),
+            ("smtp://a:587", words(Protocol::Smtp, "220 a"), ["STARTTLS on", "at a:465 perhaps"]),
+            ("imap://a:143", words(Protocol::Imap, "* OK"), ["as IMAP does", "at a:993 perhaps"]),
+            ("imap://a:25", words(Protocol::Imap, "220 a"), ["as IMAP does", "write \"smtp://a:25\""]),
+            ("smtp://a:143", words(Protocol::Smtp, "* OK"), ["as SMTP does", "write \"imap://a:143\""]),
+            ("smtp://a:22", words(Protocol::Smtp, "SSH-2.0"), ["as SMTP does", "that is SSH"]),
             (
-                "smtp://127.0.0.1:465",
+                "smtp://127.0.0.1:2525",
                 Fault::TimedOut(Phase::Banner),
-                ["says nothing", "write \"127.0.0.1:465\""],
+                ["says nothing", "write \"127.0.0.1:2525\""],
+            ),
+            (
+                "smtp://127.0.0.1:25",
+                Fault::TimedOut(Phase::Banner),
+                ["says nothing", "write \"tls://127.0.0.1:25\""],
+            ),
+            (
+                "proxy+imap://127.0.0.1:143",
+                Fault::Closed(Phase::Banner),
+                ["hangs up at once", "write \"proxy+tls://127.0.0.1:143\""],
+            ),
+            (
+                "smtp://127.0.0.1:25",
+                slow(Phase::Banner, b"220-a\r\n220-a\r\n"),
+                ["begins to speak, `220-a; 220-a`, and does not come to TLS in time", "a tarpit"],
+            ),
+            (
+                "127.0.0.1:443",
+                slow(Phase::Handshake, b"\x16\x03"),
+                ["begins to answer to TLS, and does not come to the end", "MTU"],
             ),
             (
                 "127.0.0.1:443",

@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use super::fault::{Fault, Phase};
 use super::starttls;
 use super::{Client, Version};
-use crate::config::Endpoint;
+use crate::config::{Endpoint, Protocol};
 use crate::hostname::Identifier;
 use crate::net::witness::{Began, Witness};
 
@@ -59,13 +59,30 @@ pub(super) async fn shake(endpoint: &Endpoint, hello: &Hello, limit: Duration) -
     let stream = connect(endpoint, end).await.map_err(|fault| Failed { address: None, fault })?;
     let gone = |_| Failed { address: None, fault: Fault::Closed(Phase::Connect) };
     let (from, to) = (stream.local_addr().map_err(gone)?, stream.peer_addr().map_err(gone)?);
-    let mut phase = Phase::Banner;
-    let talk = talk(endpoint, stream, (from, to), hello, &mut phase);
-    let talked = timeout_at(end, talk).await.unwrap_or(Err(Fault::TimedOut(phase)));
-    match talked {
-        Ok(chain) => Ok(Shown { address: to, chain }),
-        Err(fault) => Err(Failed { address: Some(to), fault }),
+    let (mut phase, began) = (Phase::Banner, Began::default());
+    let talk = talk(endpoint, stream, (from, to), hello, (&mut phase, &began));
+    let fault = match timeout_at(end, talk).await {
+        Ok(Ok(chain)) => return Ok(Shown { address: to, chain }),
+        Ok(Err(fault)) => fault,
+        Err(_) => late(endpoint, phase, began.bytes()),
+    };
+    Err(Failed { address: Some(to), fault })
+}
+
+/// What a time that is up means; `began` is what the server sent first.
+fn late(endpoint: &Endpoint, phase: Phase, began: Vec<u8>) -> Fault {
+    match (phase, endpoint.protocol) {
+        _ if began.is_empty() => Fault::TimedOut(phase),
+        (Phase::Handshake, Protocol::Tls) if !is_tls(&began) => Fault::NoTls { began },
+        // After STARTTLS what came first says nothing of TLS.
+        (Phase::Handshake, Protocol::Smtp | Protocol::Imap) => Fault::TimedOut(phase),
+        _ => Fault::Slow { phase, began },
     }
+}
+
+/// Whether it begins as TLS does: a record is an alert or a part of a handshake.
+fn is_tls(began: &[u8]) -> bool {
+    began.first().is_none_or(|first| matches!(first, 0x15 | 0x16))
 }
 
 async fn connect(endpoint: &Endpoint, end: Instant) -> Result<TcpStream, Fault> {
@@ -100,7 +117,7 @@ async fn talk(
     mut stream: TcpStream,
     (from, to): (SocketAddr, SocketAddr),
     hello: &Hello,
-    phase: &mut Phase,
+    (phase, began): (&mut Phase, &Began),
 ) -> Result<Vec<CertificateDer<'static>>, Fault> {
     if endpoint.proxy {
         let mut header = Vec::new();
@@ -108,7 +125,6 @@ async fn talk(
         proxied.encode_v2(&mut header).map_err(|e| Fault::Tls(e.to_string()))?;
         stream.write_all(&header).await.map_err(|_| Fault::Closed(Phase::Banner))?;
     }
-    let began = Began::default();
     let stream = Witness::new(stream, began.clone());
     let stream = starttls::prepare(stream, endpoint.protocol, from).await?;
     *phase = Phase::Handshake;
@@ -136,8 +152,7 @@ async fn talk(
 
 /// What an error means; `began` is what the server sent first.
 fn fault(error: &io::Error, began: Vec<u8>) -> Fault {
-    // A TLS record is an alert or a part of a handshake.
-    if began.first().is_some_and(|first| !matches!(first, 0x15 | 0x16)) {
+    if !is_tls(&began) {
         return Fault::NoTls { began };
     }
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {

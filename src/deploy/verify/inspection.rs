@@ -1,10 +1,12 @@
 //! One endpoint and one name, looked at: what is shown, whoever put it there.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -18,7 +20,35 @@ use crate::config::Endpoint;
 use crate::hostname::Identifier;
 
 /// Names that are looked at at once.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 16;
+/// Those of them at one host, which is not to be flooded.
+const AT_HOST: usize = 4;
+
+/// Who may look when: a few names at once, and fewer at one host. Clones share the turns.
+#[derive(Debug, Clone)]
+pub struct Turns {
+    all: Arc<Semaphore>,
+    hosts: Arc<Mutex<BTreeMap<String, Arc<Semaphore>>>>,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self { all: Arc::new(Semaphore::new(AT_ONCE)), hosts: Arc::default() }
+    }
+}
+
+impl Turns {
+    /// Waits for a turn at that host, which ends when what is returned is dropped.
+    async fn take(&self, host: &str) -> [OwnedSemaphorePermit; 2] {
+        let here = {
+            let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+            hosts.entry(host.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(AT_HOST))).clone()
+        };
+        // In this order: who waits for a slow host keeps nobody from another.
+        let here = here.acquire_owned().await.expect("nobody closes the semaphore");
+        [here, self.all.clone().acquire_owned().await.expect("nobody closes the semaphore")]
+    }
+}
 
 /// What an endpoint shows for a name.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,32 +110,41 @@ pub async fn inspect(
     seen
 }
 
-/// As [`inspect`], for each of `identifiers`, a few at once. Where the first one meets nobody to shake hands
-/// with, the others would not either: they are left out.
+/// As [`inspect`], for each of `identifiers`, some at once; `within` is for each, once it has its turn. Where one
+/// meets nobody to shake hands with, the others would not either: what has not begun by then is left out, and
+/// none begins before the first has ended.
 pub async fn inspect_all(
     endpoint: &Endpoint,
     identifiers: &[Identifier],
     expected: &[Expected],
     roots: &Roots,
     within: Duration,
+    turns: &Turns,
 ) -> Vec<Inspection> {
     let Some((first, others)) = identifiers.split_first() else { return Vec::new() };
+    let is_lost = |seen: &Inspection| seen.faults.iter().any(|fault| fault.fault.is_of_every_name());
+    let turn = turns.take(&endpoint.host).await;
     let mut all = vec![inspect(endpoint, first, expected, roots, within).await];
-    if all[0].faults.iter().any(|fault| fault.fault.is_of_every_name()) {
+    drop(turn);
+    if is_lost(&all[0]) {
         return all;
     }
-    let shared = Arc::new((endpoint.clone(), expected.to_vec(), roots.clone()));
-    let permits = Arc::new(Semaphore::new(AT_ONCE));
+    let shared = Arc::new((endpoint.clone(), expected.to_vec(), roots.clone(), AtomicBool::new(false)));
     let mut running = JoinSet::new();
     for (place, identifier) in others.iter().cloned().enumerate() {
-        let (shared, permits) = (shared.clone(), permits.clone());
+        let (shared, turns) = (shared.clone(), turns.clone());
         running.spawn(async move {
-            let _permit = permits.acquire().await.expect("nobody closes the semaphore");
-            let (endpoint, expected, roots) = &*shared;
-            (place, inspect(endpoint, &identifier, expected, roots, within).await)
+            let (endpoint, expected, roots, lost) = &*shared;
+            let _turn = turns.take(&endpoint.host).await;
+            if lost.load(Ordering::Relaxed) {
+                return None;
+            }
+            let seen = inspect(endpoint, &identifier, expected, roots, within).await;
+            lost.fetch_or(is_lost(&seen), Ordering::Relaxed);
+            Some((place, seen))
         });
     }
-    let mut rest = running.join_all().await;
+    let mut rest: Vec<_> = running.join_all().await.into_iter().flatten().collect();
     rest.sort_by_key(|(place, _)| *place);
     all.extend(rest.into_iter().map(|(_, inspection)| inspection));
     all
@@ -208,5 +247,45 @@ impl Inspection {
             fault: Box::new(fault),
             others: 0,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn turns_are_few_and_fewer_at_one_host() {
+        let (turns, began) = (Turns::default(), Instant::now());
+        let under_way: Arc<Mutex<Vec<usize>>> = Arc::default();
+        let mut running = JoinSet::new();
+        // The first host is slow, and has the most to be looked at.
+        for (host, count, seconds) in
+            [(0, 20, 100), (1, 10, 1), (2, 10, 1), (3, 10, 1), (4, 10, 1), (5, 10, 1)]
+        {
+            for _ in 0..count {
+                let (turns, under_way) = (turns.clone(), under_way.clone());
+                running.spawn(async move {
+                    let _turn = turns.take(&format!("h{host}")).await;
+                    {
+                        let mut under_way = under_way.lock().unwrap();
+                        under_way.push(host);
+                        assert!(under_way.len() <= AT_ONCE, "{under_way:?}");
+                        assert!(under_way.iter().filter(|one| **one == host).count() <= AT_HOST);
+                    }
+                    tokio::time::sleep(Duration::from_secs(seconds)).await;
+                    let mut under_way = under_way.lock().unwrap();
+                    let place = under_way.iter().position(|one| *one == host).unwrap();
+                    under_way.swap_remove(place);
+                    (host, began.elapsed())
+                });
+            }
+        }
+        let mut ended = running.join_all().await;
+        ended.sort();
+        let last = |host| ended.iter().rfind(|(one, _)| *one == host).unwrap().1.as_secs();
+        assert_eq!(last(0), 500);
+        // The others share what it leaves.
+        assert!((1..=5).all(|host| last(host) <= 6), "{ended:?}");
     }
 }

@@ -14,6 +14,10 @@ use crate::words::printable;
 const LINE: u64 = 2048;
 /// Most bytes before TLS begins.
 const TOTAL: u64 = 16 * 1024;
+/// Most lines before TLS begins.
+const LINES: usize = 200;
+/// Bytes that tell who speaks.
+const BEGAN: usize = 64;
 /// Most characters of what was said that a sentence repeats.
 const TOLD: usize = 120;
 
@@ -23,7 +27,8 @@ pub(super) async fn prepare<S: AsyncRead + AsyncWrite + Unpin>(
     protocol: Protocol,
     from: SocketAddr,
 ) -> Result<S, Fault> {
-    let mut talk = Talk { stream: BufReader::new(stream), protocol, left: TOTAL };
+    let mut talk =
+        Talk { stream: BufReader::new(stream), protocol, left: TOTAL, lines: 0, began: Vec::new() };
     match protocol {
         Protocol::Tls => {}
         Protocol::Smtp => talk.smtp(from).await?,
@@ -39,7 +44,12 @@ pub(super) async fn prepare<S: AsyncRead + AsyncWrite + Unpin>(
 struct Talk<S> {
     stream: BufReader<S>,
     protocol: Protocol,
+    /// Bytes that may still come.
     left: u64,
+    /// Lines that came.
+    lines: usize,
+    /// How it began.
+    began: Vec<u8>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
@@ -108,48 +118,60 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
 
     async fn say(&mut self, line: &str) -> Result<(), Fault> {
         let line = format!("{line}\r\n");
-        self.stream.write_all(line.as_bytes()).await.map_err(|e| broken(&e))?;
-        self.stream.flush().await.map_err(|e| broken(&e))
+        let said = self.stream.write_all(line.as_bytes()).await;
+        said.map_err(|e| self.broken(&e))?;
+        let said = self.stream.flush().await;
+        said.map_err(|e| self.broken(&e))
     }
 
     async fn line(&mut self) -> Result<String, Fault> {
         let (mut line, limit) = (Vec::new(), LINE.min(self.left));
         let read = (&mut self.stream).take(limit).read_until(b'\n', &mut line).await;
-        let read = read.map_err(|e| broken(&e))?;
+        let read = read.map_err(|e| self.broken(&e))?;
         self.left = self.left.saturating_sub(u64::try_from(read).unwrap_or(LINE));
+        self.lines += 1;
+        let room = BEGAN.saturating_sub(self.began.len());
+        self.began.extend_from_slice(&line[..line.len().min(room)]);
         let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+        if (read as u64 == limit && !line.ends_with(b"\n")) || self.left == 0 || self.lines > LINES {
+            return Err(Fault::Endless { began: self.began.clone() });
+        }
         if line.ends_with(b"\n") {
             return Ok(text);
         }
-        if read as u64 == limit {
-            return Err(self.words("it talks without an end; it begins so:", &text));
-        }
         if text.is_empty() {
-            Err(Fault::Closed(Phase::Banner))
+            Err(self.hung_up())
         } else {
             Err(self.words("it hung up in the midst of", &text))
+        }
+    }
+
+    fn hung_up(&self) -> Fault {
+        if self.began.is_empty() {
+            return Fault::Closed(Phase::Banner);
+        }
+        self.words("it hung up after", &String::from_utf8_lossy(&self.began))
+    }
+
+    fn broken(&self, error: &io::Error) -> Fault {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+                self.hung_up()
+            }
+            _ => Fault::Unreachable(error.to_string()),
         }
     }
 
     fn words(&self, what: &str, said: &str) -> Fault {
         let said = printable(said, TOLD);
         let seen = if said.is_empty() { what.to_owned() } else { format!("{what} `{said}`") };
-        Fault::Words { protocol: self.protocol, seen }
+        Fault::Words { protocol: self.protocol, seen, began: self.began.clone() }
     }
 }
 
 fn begins(line: &str, with: &str) -> bool {
     line.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with))
         && !line.as_bytes().get(with.len()).is_some_and(u8::is_ascii_alphanumeric)
-}
-
-fn broken(error: &io::Error) -> Fault {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
-            Fault::Closed(Phase::Banner)
-        }
-        _ => Fault::Unreachable(error.to_string()),
-    }
 }
 
 #[cfg(test)]
@@ -166,6 +188,7 @@ mod tests {
         let result = prepare(near, protocol, "[::1]:4711".parse().unwrap()).await;
         let result = result.map(drop).map_err(|fault| match fault {
             Fault::Words { seen, .. } => seen,
+            Fault::Endless { began } => format!("endless: {}", String::from_utf8_lossy(&began)),
             other => format!("{other:?}"),
         });
         let mut heard = Vec::new();
@@ -188,6 +211,7 @@ mod tests {
     async fn servers_that_do_not() {
         let endless_lines = "220-again\r\n".repeat(10_000);
         let endless_line = "2".repeat(100_000);
+        let untagged = "* OK\r\n".repeat(10_000);
         for (protocol, said, seen) in [
             (Protocol::Smtp, "554 no\r\n", "its greeting is `554 no`"),
             (Protocol::Smtp, "HTTP/1.1 400 Bad Request\r\n\r\n", "it says `HTTP/1.1 400 Bad Request`"),
@@ -214,7 +238,8 @@ mod tests {
             ),
             (Protocol::Smtp, "220 half", "it hung up in the midst of `220 half`"),
             (Protocol::Smtp, "", "Closed(Banner)"),
-            (Protocol::Smtp, "220 a\r\n", "Closed(Banner)"),
+            (Protocol::Smtp, "220 a\r\n", "it hung up after `220 a`"),
+            (Protocol::Imap, "* OK\r\n* ID\r\n", "it hung up after `* OK; * ID`"),
             (Protocol::Smtp, "22é a\r\n", "it says `22é a`"),
             (Protocol::Imap, "* BYE full\r\n", "its greeting is `* BYE full`"),
             (Protocol::Imap, "* PREAUTH hello\r\n", "its greeting is `* PREAUTH hello`"),
@@ -223,9 +248,16 @@ mod tests {
         ] {
             assert_eq!(told(protocol, said).await.0.unwrap_err(), seen, "{said}");
         }
-        for said in [&endless_lines, &endless_line] {
-            let seen = told(Protocol::Smtp, said).await.0.unwrap_err();
-            assert!(seen.starts_with("it talks without an end; it begins so:") && seen.len() < 600, "{seen}");
+        for (protocol, said, begins) in [
+            (Protocol::Smtp, endless_lines.as_str(), "220-again\r\n220-again\r\n"),
+            (Protocol::Smtp, &endless_line, "2222"),
+            (Protocol::Imap, &untagged, "* OK\r\n* OK\r\n"),
+            (Protocol::Imap, &untagged[..6 * (LINES + 1)], "* OK\r\n* OK\r\n"),
+        ] {
+            let seen = told(protocol, said).await.0.unwrap_err();
+            assert!(seen.starts_with(&format!("endless: {begins}")) && seen.len() < 100, "{seen}");
         }
+        let enough = told(Protocol::Imap, &format!("{}a1 OK\r\n", &untagged[..6 * (LINES - 1)])).await;
+        assert_eq!(enough.0, Ok(()));
     }
 }

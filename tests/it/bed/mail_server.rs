@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use super::namespace::Namespace;
 use super::pki::Pki;
 use super::process::Process;
 use super::{Bed, until};
@@ -20,12 +21,26 @@ pub(crate) struct MailServer {
 impl MailServer {
     /// `mode` is `plain`, `starttls` or `tls`; with `login` (user, password) it takes nothing without.
     pub(crate) fn start(bed: &Bed, mode: &str, pki: Option<&Pki>, login: Option<(&str, &str)>) -> Self {
-        let port = bed.port();
+        // Its library is the system's, whatever other Python comes first in PATH.
+        Self::start_as(bed, Command::new("/usr/bin/python3"), bed.port(), mode, pki, login)
+    }
+
+    /// As [`Self::start`], in a network where any port is free.
+    pub(crate) fn start_inside(bed: &Bed, network: &Namespace, port: u16, mode: &str, pki: &Pki) -> Self {
+        Self::start_as(bed, network.command("/usr/bin/python3"), port, mode, Some(pki), None)
+    }
+
+    fn start_as(
+        bed: &Bed,
+        mut command: Command,
+        port: u16,
+        mode: &str,
+        pki: Option<&Pki>,
+        login: Option<(&str, &str)>,
+    ) -> Self {
         let folder = bed.path(&format!("mail-{port}"));
         fs::create_dir(&folder).unwrap();
         let script = bed.write("mail_server.py", SCRIPT);
-        // Its library is the system's, whatever other Python comes first in PATH.
-        let mut command = Command::new("/usr/bin/python3");
         command.arg("-B").arg(script).arg(port.to_string()).arg(&folder).arg(mode);
         if let Some(pki) = pki {
             command.args([&pki.chain, &pki.key]);

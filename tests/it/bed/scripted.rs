@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::{ServerConfig, ServerConnection};
 use wicketgate::certificate::Certificate;
@@ -16,12 +17,16 @@ pub(crate) enum Act {
     Tls,
     /// IMAP with STARTTLS.
     Imap,
+    /// SMTP with STARTTLS.
+    Smtp,
     /// Nothing, until the other side goes.
     Silence,
     /// The connection ends.
     HangUp,
     /// These words again and again.
     Endless(&'static str),
+    /// The same, but slowly.
+    Dripping(&'static [u8]),
 }
 
 /// A listening server. Its thread ends with the tests.
@@ -62,6 +67,11 @@ fn perform(mut stream: TcpStream, act: Act, config: Option<Arc<ServerConfig>>) -
         Act::HangUp => return None,
         Act::Silence => return stream.read_to_end(&mut Vec::new()).ok().map(drop),
         Act::Endless(words) => while stream.write_all(words.as_bytes()).is_ok() {},
+        Act::Dripping(words) => {
+            // The other side goes, or the tests end.
+            stream.set_read_timeout(Some(Duration::from_millis(100))).ok()?;
+            while stream.write_all(words).is_ok() && !matches!(stream.read(&mut [0; 512]), Ok(0)) {}
+        }
         Act::Tls => {}
         Act::Imap => {
             stream.write_all(b"* OK [CAPABILITY IMAP4rev1 STARTTLS] ready\r\n").ok()?;
@@ -70,6 +80,20 @@ fn perform(mut stream: TcpStream, act: Act, config: Option<Arc<ServerConfig>>) -
             let (tag, command) = line.trim_end().split_once(' ')?;
             assert_eq!(command, "STARTTLS");
             stream.write_all(format!("{tag} OK begin\r\n").as_bytes()).ok()?;
+        }
+        Act::Smtp => {
+            stream.write_all(b"220 mail.example.test ESMTP\r\n").ok()?;
+            let mut lines = BufReader::new(stream.try_clone().ok()?);
+            for (command, answer) in
+                [("EHLO ", "250-mail.example.test\r\n250 STARTTLS"), ("STARTTLS", "220 go")]
+            {
+                let mut line = String::new();
+                lines.read_line(&mut line).ok()?;
+                if !line.starts_with(command) {
+                    return stream.write_all(b"500 what?\r\n").ok();
+                }
+                stream.write_all(format!("{answer}\r\n").as_bytes()).ok()?;
+            }
         }
     }
     let mut connection = ServerConnection::new(config?).unwrap();
