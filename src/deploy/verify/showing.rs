@@ -191,7 +191,12 @@ impl Job {
                 Err(failed) => {
                     // One that declines everything may yet learn.
                     versions.clone_from(&speaks);
-                    wrong = Some(Wrong { address: failed.address, version, fault: failed.fault });
+                    // What the end of the wait has cut off says less than what was seen before.
+                    let is_cut_off =
+                        matches!(failed.fault, Fault::TimedOut(_)) && Instant::now() >= place.end;
+                    if !is_cut_off || wrong.is_none() {
+                        wrong = Some(Wrong { address: failed.address, version, fault: failed.fault });
+                    }
                 }
             }
             row = 0;
