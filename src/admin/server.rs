@@ -90,7 +90,7 @@ pub async fn serve(socket: AdminSocket, actions: Actions, stop: Stop) {
     let desk = Rc::new(Desk { actions, stop: stop.clone(), foreign: RefCell::default() });
     loop {
         let accepted = tokio::select! {
-            () = stop.requested() => return,
+            () = stop.requested() => break,
             accepted = socket.listener.accept() => accepted,
         };
         match accepted {
@@ -103,6 +103,8 @@ pub async fn serve(socket: AdminSocket, actions: Actions, stop: Stop) {
             }
         }
     }
+    // A conversation under way does not keep the gate open for them.
+    desk.foreign.take();
 }
 
 async fn converse(stream: UnixStream, desk: Rc<Desk>) {
