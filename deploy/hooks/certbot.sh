@@ -8,10 +8,11 @@
 # daemon's own. WICKETGATE names another program than the one in PATH, with arguments if need be.
 set -eu
 
+# A token may begin with a hyphen, hence the `--`.
 if [ -n "${CERTBOT_AUTH_OUTPUT+set}" ]; then
     # The second of the two: certbot tells it what the first one said.
     # Its time may be over already.
-    ${WICKETGATE:-wicketgate} challenge remove "${CERTBOT_TOKEN:?}" || true
+    ${WICKETGATE:-wicketgate} challenge remove -- "${CERTBOT_TOKEN:?}" || true
 else
-    ${WICKETGATE:-wicketgate} challenge put "${CERTBOT_DOMAIN:?}" "${CERTBOT_TOKEN:?}" "${CERTBOT_VALIDATION:?}"
+    ${WICKETGATE:-wicketgate} challenge put -- "${CERTBOT_DOMAIN:?}" "${CERTBOT_TOKEN:?}" "${CERTBOT_VALIDATION:?}"
 fi

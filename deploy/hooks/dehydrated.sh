@@ -10,13 +10,13 @@ what=${1:-}
 [ $# -eq 0 ] || shift
 case $what in
 deploy_challenge | clean_challenge)
-    # With HOOK_CHAIN=yes, all names of a certificate come at once: DOMAIN TOKEN KEY_AUTHORIZATION …
+    # A token may begin with a hyphen, hence the `--`. With HOOK_CHAIN=yes, all names of a certificate come at once: DOMAIN TOKEN KEY_AUTHORIZATION …
     while [ $# -ge 3 ]; do
         if [ "$what" = deploy_challenge ]; then
-            ${WICKETGATE:-wicketgate} challenge put "$1" "$2" "$3"
+            ${WICKETGATE:-wicketgate} challenge put -- "$1" "$2" "$3"
         else
             # Its time may be over already.
-            ${WICKETGATE:-wicketgate} challenge remove "$2" || true
+            ${WICKETGATE:-wicketgate} challenge remove -- "$2" || true
         fi
         shift 3
     done

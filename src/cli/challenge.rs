@@ -16,9 +16,11 @@ pub(super) enum ChallengeCommand {
     Put {
         /// Host to answer for
         host: Identifier,
-        /// The challenge's token
+        /// The challenge's token; behind `--`, it may begin with anything
+        #[arg(allow_hyphen_values = true)]
         token: String,
         /// The exact answer, `TOKEN.THUMBPRINT`
+        #[arg(allow_hyphen_values = true)]
         key_authorization: String,
         /// For how long at most
         #[arg(long, default_value = "10m", value_parser = humantime::parse_duration)]
@@ -29,7 +31,8 @@ pub(super) enum ChallengeCommand {
     },
     /// Answer a token no more
     Remove {
-        /// The challenge's token
+        /// The challenge's token; behind `--`, it may begin with anything
+        #[arg(allow_hyphen_values = true)]
         token: String,
     },
     /// Print the tokens that were put here

@@ -35,7 +35,10 @@ fn start(bed: &Bed) -> (Pebble, Setup, Daemon) {
 fn client(bed: &Bed, command: &mut Command) -> Ran {
     clean(command);
     let program = format!("{PROGRAM} --config {}", bed.path("wicketgate.toml").display());
-    run_within(Duration::from_secs(120), command.env("WICKETGATE", program).env("HOME", bed.dir()))
+    run_within(
+        Duration::from_secs(120),
+        command.env("WICKETGATE", program).env("HOME", bed.dir()).env("TMPDIR", bed.dir()),
+    )
 }
 
 #[test]

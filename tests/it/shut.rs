@@ -86,6 +86,17 @@ fn another_clients_token_opens_it_and_a_connection_at_the_edge_is_finished() {
     at_the_edge.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 404 "), "{answer:?}");
 
+    // Any token: some begin as options do.
+    for token in ["-Zu2aXZ2aXZ2aXZ2aXZ2aQ", "-hu2aXZ2aXZ2aXZ2aXZ2aQ", "--ttl", "-", "_"] {
+        let answer = format!("{token}.{}", &ANSWER[TOKEN.len() + 1..]);
+        wicketgate(&bed, &["challenge", "put", "--", other, token, &answer]).expect_code(0);
+        assert_eq!(wicketgate(&bed, &["challenge", "list"]).stdout, format!("{token}\n"));
+        wicketgate(&bed, &["challenge", "remove", "--", token]).expect_code(0);
+    }
+    let (token, answer) = ("-Zu2aXZ", format!("-Zu2aXZ.{}", &ANSWER[TOKEN.len() + 1..]));
+    wicketgate(&bed, &["challenge", "put", other, token, &answer, "--ttl", "1m"]).expect_code(0);
+    wicketgate(&bed, &["challenge", "remove", token]).expect_code(0);
+
     wicketgate(&bed, &["challenge", "put", other, TOKEN, ANSWER]).expect_code(0);
     assert_eq!(wicketgate(&bed, &["challenge", "list"]).stdout, format!("{TOKEN}\n"));
     assert_eq!(get(setup.gate, other, &path).unwrap().status, 200);

@@ -58,7 +58,7 @@ fn a_virtual_host_that_is_forgotten_is_named() {
             text.replace("www.example.test;", ";")
         )
     });
-    scene.look_for("2s");
+    scene.look_for("5s");
     let told = scene.run(&["renew", "--force"]).expect_code(1).text();
     assert!(told.contains("shows another certificate, other.example.test"), "{told}");
     assert!(told.contains("asked for www.example.test"), "{told}");
@@ -76,7 +76,7 @@ fn a_listener_that_speaks_no_tls_is_named() {
     scene.change(|text| text.replace(" ssl;", ";"));
     scene.sh("setsid --wait nginx </dev/null >/dev/null 2>&1");
     until("it listens", || crate::bed::client::is_open(scene.port).then_some(()));
-    scene.look_for("2s");
+    scene.look_for("5s");
     let told = scene.run(&["deploy"]).expect_code(1).text();
     assert!(told.contains("plain HTTP") || told.contains("speaks no TLS"), "{told}");
     let told = scene.run(&["verify"]).expect_code(1).text();
@@ -91,7 +91,7 @@ fn a_server_that_hangs_is_waited_for_and_told() {
     for pid in &stopped {
         kill_process(*pid, Signal::STOP).unwrap();
     }
-    scene.look_for("2s");
+    scene.look_for("5s");
     let told = scene.run(&["renew", "--force"]).expect_code(1).text();
     assert!(told.contains("does not answer to TLS"), "{told}");
     assert_eq!(scene.version(), 2);
