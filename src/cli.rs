@@ -186,6 +186,8 @@ impl From<CheckError> for Failure {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    // What we were started with open is nothing that a command which we start should find.
+    close_fds::CloseFdsBuilder::new().cloexecfrom(3);
     let mut given = std::env::args_os().skip(1);
     if given.next().is_some_and(|first| first == HELPER) {
         return conclude(run::helper(given));

@@ -10,13 +10,15 @@
 //! server as its clients do, and tells whether it shows what it was given.
 //!
 //! The helper finds out about the servers it knows (`processes`), decides (`services`), runs commands
-//! (`command`), writes copies (`copy`) and speaks to HAProxy (`haproxy`).
+//! (`command`; `scripts` are looked at before, and what still runs is noted in `running`), writes copies (`copy`) and speaks to HAProxy (`haproxy`).
 
 mod command;
 mod copy;
 mod haproxy;
 pub mod helper;
 mod processes;
+mod running;
+mod scripts;
 mod services;
 pub mod transaction;
 mod trust;

@@ -213,13 +213,17 @@ impl Folder {
     /// As [`Folder::read`], but what has a second name elsewhere, or belongs to somebody else than the
     /// folder does, is refused: it may be another one's secret, planted here.
     pub(crate) fn read_own(&self, name: &str, limit: u64) -> Result<Option<String>, FolderError> {
-        let owner = self.metadata()?.uid();
+        self.read_of(self.metadata()?.uid(), name, limit)
+    }
+
+    /// As [`Folder::read`], but only what belongs to that user and has no second name.
+    pub(crate) fn read_of(&self, owner: u32, name: &str, limit: u64) -> Result<Option<String>, FolderError> {
         self.read_if(name, limit, |stat| match stat {
             _ if stat.st_nlink != 1 => {
                 Err(invalid("it has a second name elsewhere (a hard link)".to_owned()))
             }
             _ if stat.st_uid != owner => {
-                Err(invalid(format!("it belongs to uid {}, its folder to uid {owner}", stat.st_uid)))
+                Err(invalid(format!("it belongs to uid {}, and should to uid {owner}", stat.st_uid)))
             }
             _ => Ok(()),
         })

@@ -210,7 +210,8 @@ impl Helper {
         let found = config.deploy.iter().enumerate().find(|(_, (name, _))| *name == service);
         let (place, (_, target)) = found.ok_or_else(|| DeployError::Unknown(service.to_owned()))?;
         let times = if target.each { u32::try_from(times).unwrap_or(u32::MAX).max(1) } else { 1 };
-        let limit = target.timeout.saturating_mul(times).saturating_add(SLACK);
+        // One that an earlier helper has left running may take its time first.
+        let limit = target.timeout.saturating_mul(times.saturating_add(1)).saturating_add(SLACK);
         self.perform(config, action(place), limit).await
     }
 

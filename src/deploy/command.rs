@@ -2,6 +2,8 @@
 //! environment, a time limit for the whole process group, output captured and capped.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -12,9 +14,11 @@ use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStdin, Command};
 
+use super::running::Running;
+use super::scripts::{self, Code, FIRST_LINE};
 use super::trust;
 use crate::words::printable;
-use crate::words::quote::{hidden, quoted_line};
+use crate::words::quote::{self, hidden};
 
 /// Where bare program names are looked up.
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -49,6 +53,15 @@ pub(super) enum Surroundings<'a> {
 }
 
 impl Surroundings<'_> {
+    /// What the configuration adds to the environment.
+    fn added(&self) -> impl Iterator<Item = (&str, &str)> {
+        let added = match self {
+            Self::Server { environment } | Self::Certificate { environment, .. } => Some(*environment),
+            Self::Notice(_) => None,
+        };
+        added.into_iter().flatten().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// Everything that the command finds in its environment.
     fn variables(&self) -> BTreeMap<String, String> {
         let mut variables = BTreeMap::from([
@@ -77,9 +90,11 @@ fn home() -> String {
 /// The path of a bare name's program, if it is installed.
 pub(super) fn installed(name: &str) -> Option<PathBuf> {
     let candidates = PATH.split(':').map(|folder| Path::new(folder).join(name));
-    candidates.into_iter().find(|path| {
-        path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-    })
+    candidates.into_iter().find(|path| is_executable(path))
+}
+
+fn is_executable(path: &Path) -> bool {
+    path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 /// The program to run for a configured word, if nobody else could have put something else in its place.
@@ -99,37 +114,62 @@ fn program(word: &str) -> Result<PathBuf, String> {
     Ok(path)
 }
 
-/// Whether nobody else could change what the program is told to run: a script that an interpreter or a
-/// launcher (`sh`, `python3`, `timeout` …) is given. Which of the arguments that is only the program knows, so
-/// every one is looked at that is the path of a file which can be executed, or stands right behind a program of
-/// which a file without that permission is a script.
-fn nobody_else_writes(arguments: &[String], word: &str) -> Result<(), String> {
+/// First lines that lead from script to script are followed so far, as the kernel does.
+const INTERPRETERS_DEEP: usize = 5;
+
+/// Whether nobody else could change anything that the command runs besides its program: scripts among its
+/// arguments, and the interpreters that the first lines of all of them name.
+fn nobody_else_writes(program: &Path, arguments: &[String], depth: usize) -> Result<(), String> {
     let us = rustix::process::geteuid().as_raw();
-    let mut before = word;
-    for argument in arguments {
-        // Commands are started in the root folder.
-        let path = Path::new("/").join(argument);
-        let meta = path.metadata().ok().filter(std::fs::Metadata::is_file);
-        let runs = meta.is_some_and(|meta| meta.permissions().mode() & 0o111 != 0 || interprets(before));
-        if runs {
+    interpreted(program, depth)?;
+    for code in scripts::code(arguments) {
+        let path = match code {
+            Code::Program(name) => installed(name),
+            // Commands are started in the root folder.
+            Code::Script(word) => Some(Path::new("/").join(word)).filter(|path| path.is_file()),
+            Code::IfExecutable(word) => Some(Path::new("/").join(word)).filter(|path| is_executable(path)),
+        };
+        if let Some(path) = path {
             trust::settled(&path, us)?;
-        }
-        // What an option says is not known; a script may stand behind it.
-        if !argument.starts_with('-') {
-            before = argument;
+            interpreted(&path, depth)?;
         }
     }
     Ok(())
 }
 
-/// Whether a program of that name takes a file for a script, whatever its permissions.
-fn interprets(word: &str) -> bool {
-    const INTERPRETERS: [&str; 14] = [
-        "ash", "awk", "bash", "dash", "expect", "ksh", "lua", "node", "perl", "php", "python", "ruby", "sh",
-        "zsh",
-    ];
-    let name = word.rsplit('/').next().unwrap_or(word);
-    INTERPRETERS.contains(&name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.'))
+/// Whether nobody else could change the interpreter of a script.
+fn interpreted(script: &Path, depth: usize) -> Result<(), String> {
+    let mut beginning = Vec::new();
+    // What cannot be read is not run as a script either.
+    let read = File::open(script).and_then(|file| file.take(FIRST_LINE).read_to_end(&mut beginning));
+    let Some(words) = read.ok().and_then(|_| scripts::first_line(&beginning)) else { return Ok(()) };
+    if depth == INTERPRETERS_DEEP {
+        return Err(format!("the first lines of {} lead from script to script", script.display()));
+    }
+    // Where it is missing, the system says so when the command is run.
+    let interpreter = Path::new("/").join(&words[0]);
+    if !interpreter.exists() {
+        return Ok(());
+    }
+    let of = |reason| format!("the interpreter in the first line of {}: {reason}", script.display());
+    trust::settled(&interpreter, rustix::process::geteuid().as_raw()).map_err(of)?;
+    nobody_else_writes(&interpreter, &words, depth + 1).map_err(of)
+}
+
+/// Runs a command for a server, once what an earlier helper has left running for it has ended.
+///
+/// # Errors
+/// As [`run`].
+pub(super) async fn run_alone(
+    running: Running<'_>,
+    arguments: &[String],
+    surroundings: &Surroundings<'_>,
+    limit: Duration,
+) -> Result<(), String> {
+    running.wait(limit).await?;
+    let ran = run_noted(arguments, surroundings, limit, |pid| running.begun(pid)).await;
+    running.ended();
+    ran.map(drop)
 }
 
 /// Runs a command to its end, and tells the last of what it wrote to its standard output.
@@ -141,13 +181,23 @@ pub(super) async fn run(
     surroundings: &Surroundings<'_>,
     limit: Duration,
 ) -> Result<String, String> {
+    run_noted(arguments, surroundings, limit, |_| ()).await
+}
+
+/// As [`run`]; `begun` is told the process.
+async fn run_noted(
+    arguments: &[String],
+    surroundings: &Surroundings<'_>,
+    limit: Duration,
+    begun: impl FnOnce(i32),
+) -> Result<String, String> {
     let [word, rest @ ..] = arguments else { return Err("the command is empty".to_owned()) };
     let shown = match surroundings {
         Surroundings::Notice(_) => word.clone(),
-        _ => quoted_line(&arguments.join(" "), SHOWN),
+        _ => quote::command(arguments, SHOWN),
     };
     let program = program(word)
-        .and_then(|program| nobody_else_writes(rest, word).map(|()| program))
+        .and_then(|program| nobody_else_writes(&program, arguments, 0).map(|()| program))
         .map_err(|reason| format!("`{shown}` is not run: {reason}"))?;
     let mut command = std::process::Command::new(&program);
     command
@@ -171,8 +221,12 @@ pub(super) async fn run(
         format!("cannot run `{shown}`: {e}: {remedy}")
     })?;
     let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+    if let Some(group) = group {
+        begun(group.as_raw_nonzero().get());
+    }
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (mut out, mut err) = (Vec::new(), Vec::new());
+    let secrets = quote::credentials(rest, surroundings.added());
     let ended = tokio::time::timeout(limit, async {
         let given = feed(stdin, surroundings);
         let reading = async { tokio::join!(given, keep(stdout, &mut out), keep(stderr, &mut err)) };
@@ -188,7 +242,7 @@ pub(super) async fn run(
     });
     let (ended, words) = match ended.await {
         Ok(Ok(status)) if status.success() => return Ok(String::from_utf8_lossy(&out).into_owned()),
-        Ok(Ok(status)) => (format!("`{shown}` failed ({status})"), said(&err, &out)),
+        Ok(Ok(status)) => (format!("`{shown}` failed ({status})"), said(&err, &out, &secrets)),
         Ok(Err(e)) => return Err(format!("lost track of `{shown}`: {e}")),
         Err(_) => {
             if let Some(group) = group {
@@ -196,7 +250,7 @@ pub(super) async fn run(
                 let _ = rustix::process::kill_process_group(group, Signal::KILL);
             }
             let ended = format!("`{shown}` did not end within {} s and was stopped", limit.as_secs());
-            match said(&err, &out) {
+            match said(&err, &out, &secrets) {
                 None => return Err(ended),
                 words => (ended, words),
             }
@@ -206,9 +260,9 @@ pub(super) async fn run(
 }
 
 /// What a command said, fit for a sentence: its errors, or else its output.
-fn said(err: &[u8], out: &[u8]) -> Option<String> {
+fn said(err: &[u8], out: &[u8], secrets: &[&str]) -> Option<String> {
     let mut texts = [err, out].into_iter().map(|bytes| {
-        let text = without_keys(&String::from_utf8_lossy(bytes));
+        let text = without_keys(&quote::without(&String::from_utf8_lossy(bytes), secrets));
         printable(&hidden(&telling(&text)), SHOWN)
     });
     texts.find(|text| !text.is_empty())
@@ -361,6 +415,11 @@ mod tests {
             (0o646, vec!["sh", path], false),
             (0o646, vec!["/bin/sh", "-e", path], false),
             (0o666, vec!["timeout", "5", "sh", path], false),
+            (0o666, vec!["bash", "-o", "pipefail", path], false),
+            (0o666, vec!["bash", &format!("--rcfile={path}"), "-c", "exit 0"], false),
+            (0o666, vec!["sh", "-c", &format!(". {path}")], false),
+            (0o666, vec!["sh", "-c", &format!("exec sh -e {path}")], false),
+            (0o666, vec!["awk", "-f", path], false),
             (0o757, vec!["timeout", "5", path], false),
             (0o757, vec!["env", "X=1", path, "x"], false),
             // A file that is read and not run.
@@ -373,21 +432,59 @@ mod tests {
             assert_eq!(ran.is_ok(), may, "{mode:o} {words:?}: {ran:?}");
             assert!(may || ran.unwrap_err().contains("could change it: run `chmod "));
         }
-        for (word, expected) in
-            [("/usr/bin/python3.11", true), ("sh", true), ("perl5", true), ("systemctl", false), ("3", false)]
-        {
-            assert_eq!(interprets(word), expected, "{word}");
+    }
+
+    #[tokio::test]
+    async fn the_interpreter_in_the_first_line_is_looked_at_like_the_program() {
+        let holder = tempfile::tempdir().unwrap();
+        let at = |name: &str| holder.path().join(name);
+        let write = |name: &str, text: &str, mode| {
+            std::fs::write(at(name), text).unwrap();
+            std::fs::set_permissions(at(name), std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        std::fs::copy("/bin/sh", at("shell")).unwrap();
+        write("hook", &format!("#!{} -e\nexit 0\n", at("shell").display()), 0o755);
+        write("outer", &format!("#!/usr/bin/env {}\n", at("hook").display()), 0o755);
+        write("circle", &format!("#!{}\n", at("circle").display()), 0o755);
+        let surroundings = Surroundings::Server { environment: &BTreeMap::new() };
+        for mode in [0o755, 0o757] {
+            let shell = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(at("shell"), shell).unwrap();
+            for words in [vec!["hook"], vec!["outer"], vec!["timeout", "9", "hook"], vec!["sh", "-c", "hook"]]
+            {
+                let words: Vec<_> = words
+                    .iter()
+                    .map(|word| {
+                        if word.starts_with(['h', 'o']) {
+                            at(word).display().to_string()
+                        } else {
+                            word.to_string()
+                        }
+                    })
+                    .collect();
+                let ran = run(&words, &surroundings, LONG).await;
+                let refused = ran.as_ref().is_err_and(|told| {
+                    told.contains("the interpreter in the first line of") && told.contains("run `chmod o-w ")
+                });
+                assert!(if mode == 0o755 { ran.is_ok() } else { refused }, "{words:?}: {ran:?}");
+            }
         }
+        let told = run(&[at("circle").display().to_string()], &surroundings, LONG).await.unwrap_err();
+        assert!(told.contains("lead from script to script"), "{told}");
     }
 
     #[tokio::test]
     async fn credentials_among_the_arguments_and_the_words_are_not_told() {
         let words =
-            ["sh", "-c", "echo password=S3CRET failed >&2; exit 1", "--token", "S3CRET", "--api-key=S3CRET"];
-        let surroundings = Surroundings::Server { environment: &BTreeMap::new() };
+            ["sh", "-c", "echo password=S3CRET no $2 $API_TOKEN >&2; exit 1", "x", "--token", "S3CRET words"];
+        let environment = BTreeMap::from([("API_TOKEN".to_owned(), "S3CRET too".to_owned())]);
+        let surroundings = Surroundings::Server { environment: &environment };
         let told = run(&words.map(str::to_owned), &surroundings, LONG).await.unwrap_err();
         assert!(!told.contains("S3CRET"), "{told}");
-        assert!(told.contains("--token ***") && told.ends_with("saying: password=*** failed"), "{told}");
+        assert!(
+            told.contains("x --token ***") && told.ends_with("saying: password=*** no *** ***"),
+            "{told}"
+        );
     }
 
     #[test]

@@ -26,6 +26,7 @@ use tokio::task::JoinSet;
 use super::command::{self, NOTIFY_LIMIT, Surroundings};
 use super::haproxy::{Replacement, RuntimeApi};
 use super::processes::Machine;
+use super::running::Running;
 use super::services::{self, Facts, Instance, Reload};
 use super::wire::{self, Action, Answer, Request};
 use super::{copy, trust};
@@ -276,7 +277,7 @@ impl Hands {
         match action {
             Action::Check { service } => {
                 let (name, target) = find(config, *service)?;
-                self.check(name, target).await
+                self.check(config, name, target).await
             }
             Action::Reload { service, certificates } => {
                 let (name, target) = find(config, *service)?;
@@ -294,7 +295,7 @@ impl Hands {
             }
             Action::Start { service } => {
                 let (name, target) = find(config, *service)?;
-                self.start(name, target).await
+                self.start(config, name, target).await
             }
             Action::Copy { service, certificate, version, goes_on } => {
                 let (name, target) = find(config, *service)?;
@@ -322,7 +323,7 @@ impl Hands {
         }
     }
 
-    async fn check(&self, name: &str, target: &DeployTarget) -> Result<Answer, String> {
+    async fn check(&self, config: &Config, name: &str, target: &DeployTarget) -> Result<Answer, String> {
         let preset = match (&target.check, target.service) {
             (Some(command), _) => command.clone(),
             (None, None) => return Ok(Answer::Nothing),
@@ -336,7 +337,7 @@ impl Hands {
                 }
             }
         };
-        let tested = run(target, &preset).await;
+        let tested = run(config, name, target, &preset).await;
         tested.map_err(|reason| format!("its configuration does not pass its own test: {reason}"))
     }
 
@@ -350,7 +351,7 @@ impl Hands {
         if let Some(command) = &target.reload {
             let each: Vec<_> = certificates.chunks(1).collect();
             for together in if target.each { each } else { vec![certificates] } {
-                run_for(config, target, command, together).await?;
+                run_for(config, name, target, command, together).await?;
             }
             return Ok(Answer::Done);
         }
@@ -359,12 +360,12 @@ impl Hands {
             return replace(config, target, socket, certificates).await.map(|()| Answer::Done);
         }
         match services::reload(service, &self.facts(name, service).await?)? {
-            Reload::Command(command) => run_for(config, target, &command, certificates).await,
+            Reload::Command(command) => run_for(config, name, target, &command, certificates).await,
             Reload::Signal(instance, signal) => self.machine.send(&instance, signal).map(|()| Answer::Done),
         }
     }
 
-    async fn start(&self, name: &str, target: &DeployTarget) -> Result<Answer, String> {
+    async fn start(&self, config: &Config, name: &str, target: &DeployTarget) -> Result<Answer, String> {
         let command = match (&target.start, target.service) {
             (Some(command), _) => command.clone(),
             (None, None) => return Ok(Answer::Nothing),
@@ -373,7 +374,7 @@ impl Hands {
                 services::start(service, &facts, self.remembered(name).as_ref())?
             }
         };
-        run(target, &command).await
+        run(config, name, target, &command).await
     }
 
     /// What is to be known of a server; how it runs is remembered.
@@ -426,27 +427,35 @@ fn is_for(config: &Config, name: &str, bundle: &Bundle) -> Result<(), String> {
 }
 
 /// Runs a command that is not about a certificate.
-async fn run(target: &DeployTarget, command: &[String]) -> Result<Answer, String> {
+async fn run(
+    config: &Config,
+    name: &str,
+    target: &DeployTarget,
+    command: &[String],
+) -> Result<Answer, String> {
     let surroundings = Surroundings::Server { environment: &target.environment };
-    command::run(command, &surroundings, target.timeout).await.map(|_| Answer::Done)
+    let running = Running { state_dir: &config.state_dir, service: name };
+    command::run_alone(running, command, &surroundings, target.timeout).await.map(|()| Answer::Done)
 }
 
 /// Runs a command that is told of certificates, as certbot tells its hooks.
 async fn run_for(
     config: &Config,
+    name: &str,
     target: &DeployTarget,
     command: &[String],
     certificates: &[&CertificateRequest],
 ) -> Result<Answer, String> {
     let lineage = certificates.first().map(|c| config.state_dir.join("live").join(&c.name));
-    let Some(lineage) = lineage else { return run(target, command).await };
+    let Some(lineage) = lineage else { return run(config, name, target, command).await };
     let domains: Vec<_> = certificates.iter().flat_map(|c| &c.identifiers).map(ToString::to_string).collect();
     let surroundings = Surroundings::Certificate {
         environment: &target.environment,
         lineage: &lineage,
         domains: &domains.join(" "),
     };
-    command::run(command, &surroundings, target.timeout).await.map(|_| Answer::Done)
+    let running = Running { state_dir: &config.state_dir, service: name };
+    command::run_alone(running, command, &surroundings, target.timeout).await.map(|()| Answer::Done)
 }
 
 /// Has a running HAProxy take the live versions.

@@ -296,7 +296,8 @@ impl Keeper {
             if copied.is_err() && which == Which::New {
                 round.uncopied.borrow_mut().insert(place);
             }
-            let fault = |e: DeployError| Fault { text: e.to_string(), is_refused: false };
+            let what = if which == Which::New { "copy failed: " } else { "" };
+            let fault = |e: DeployError| Fault { text: format!("{what}{e}"), is_refused: false };
             let put_back = |is_back: bool| if is_back { "put back".to_owned() } else { String::new() };
             answers.push((place, copied.map(put_back).map_err(fault)));
         }

@@ -52,7 +52,7 @@ impl Lineages {
             if let Some(store) = store {
                 let (kept, sentence) = kept::lineage_state(store, request, clock::now(), mend);
                 state = kept;
-                let is_forgotten = sentence.is_some();
+                let is_forgotten = sentence.is_some() || state == LineageState::default();
                 told.extend(sentence);
                 live = store.current(name).unwrap_or_else(|e| {
                     told.push(e.to_string());
@@ -65,6 +65,13 @@ impl Lineages {
                     let newest =
                         newest.filter(|(v, bundle)| v > version && bundle.not_after() > clock::now());
                     state.held_back = newest.map(|(version, _)| version);
+                    if let Some(held) = state.held_back {
+                        told.push(format!(
+                            "{name}: version {held} is stored, version {version} is live, and why is not known, since state.json was lost: servers are given {held} again"
+                        ));
+                        let kept = if mend { store.save_lineage_state(name, &state) } else { Ok(()) };
+                        told.extend(kept.err().map(|e| e.to_string()));
+                    }
                 }
                 // A newer one was stored, and whatever was held back before it is over.
                 let is_over = |held: &Version| live.as_ref().is_some_and(|(version, _)| version >= held);

@@ -349,6 +349,31 @@ fn what_was_held_back_is_tried_again_when_its_memory_is_lost() {
 }
 
 #[test]
+fn what_was_held_back_is_tried_again_when_its_memory_is_removed() {
+    needs!("pebble", "curl");
+    let bed = Bed::new();
+    let (_pebble, setup) = beside(&bed, &[NAME]);
+    let works = bed.path("works");
+    let live = setup.live(NAME);
+    let check = bed.script(
+        "check",
+        &format!("test -e {} || readlink {} | grep -q 0001", works.display(), live.display()),
+    );
+    let setup = setup
+        .with("deploy = [\"a\"]")
+        .tables(&format!("[deploy.a]\ncheck = [{check:?}]\nreload = [\"true\"]\nverify = []"));
+    setup.renew(&bed).expect_code(0);
+    setup.command(&bed, &["renew", "--force"]).expect_code(1);
+    fs::remove_file(setup.state.join("lineages").join(NAME).join("state.json")).unwrap();
+    let told = setup.command(&bed, &["deploy"]).expect_code(1).text();
+    assert!(told.contains("version 2 is stored, version 1 is live, and why is not known"), "{told}");
+    // It was written down at once.
+    fs::write(works, "").unwrap();
+    setup.command(&bed, &["deploy"]).expect_code(0);
+    assert_eq!(version(&setup), "0002");
+}
+
+#[test]
 fn a_certificate_that_was_not_copied_is_told_no_further_steps() {
     needs!("root", "mounts", "pebble", "curl");
     let (bed, mounts) = (Bed::new(), Mounts::start());
@@ -367,6 +392,7 @@ fn a_certificate_that_was_not_copied_is_told_no_further_steps() {
     for step in ["passes its own test", "reloaded"] {
         assert!(of(other).contains(step) && !of(NAME).contains(step), "{step}: {told}");
     }
+    assert!(of(NAME).contains("copy failed: "), "{told}");
     assert!(of(NAME).contains("create it, as with"), "{told}");
     mounts.sh(&format!("test -s /mnt/{other}/key.pem")).expect_code(0);
 }

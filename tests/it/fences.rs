@@ -21,6 +21,7 @@ const COMPOSERS: &[&str] = &["cli", "daemon", "lib", "main"];
 
 /// Files that decide and do nothing else.
 const PURE: &[&str] = &[
+    "deploy/scripts.rs",
     "deploy/services.rs",
     "deploy/transaction.rs",
     "deploy/verify/chain.rs",

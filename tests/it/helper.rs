@@ -3,6 +3,7 @@
 
 mod commands;
 mod copies;
+mod killed;
 mod peers;
 mod runtime_api;
 mod servers;
@@ -54,10 +55,7 @@ impl Rig {
         let file = bed.write("wicketgate.toml", text);
         let config = load(&file);
         Store::open(&config.state_dir).unwrap();
-        let mut command = mounts.command(PROGRAM);
-        clean(&mut command);
-        let process = Process::start("wicketgate helper", command.arg("--config").arg(&file).arg("helper"));
-        process.wait_for_line("listening on");
+        let process = helper(&mounts, &file);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Self { mounts, config, process, client: Helper::new(Vec::new()), runtime }
     }
@@ -110,6 +108,14 @@ impl Rig {
     fn put_back(&self, service: &str, version: u32) -> Result<bool, String> {
         self.runtime.block_on(self.client.put_back(&self.config, service, NAME, version)).map_err(sentence)
     }
+}
+
+fn helper(mounts: &Mounts, file: &Path) -> Process {
+    let mut command = mounts.command(PROGRAM);
+    clean(&mut command);
+    let process = Process::start("wicketgate helper", command.arg("--config").arg(file).arg("helper"));
+    process.wait_for_line("listening on");
+    process
 }
 
 fn sentence(error: DeployError) -> String {

@@ -90,3 +90,27 @@ fn a_server_that_hangs_is_told_and_its_group_ended() {
         (stat.is_empty() || stat.contains(") Z ")).then_some(())
     });
 }
+
+#[test]
+fn what_the_program_was_started_with_open_is_not_passed_on() {
+    needs!("root", "mounts");
+    let bed = Bed::new();
+    let log = bed.path("log");
+    let hook = bed.script("hook", &format!("ls -l /proc/self/fd >{}", log.display()));
+    let secret = bed.write("secret", "");
+    let rig = Rig::start(&bed, &["x"], &format!("[deploy.x]\nreload = [{hook:?}]\nverify = []\n"));
+    let command = format!(
+        "exec 7<{} {PROGRAM} --config {} deploy",
+        secret.display(),
+        bed.path("wicketgate.toml").display()
+    );
+    // Through a helper of its own, which it starts by itself.
+    let text = std::fs::read_to_string(bed.path("wicketgate.toml")).unwrap();
+    let text = text.lines().filter(|line| !line.contains("[helper]") && !line.contains("helper.sock"));
+    let text = text.collect::<Vec<_>>().join("\n");
+    bed.write("wicketgate.toml", text);
+    rig.renew(&bed);
+    rig.mounts.sh(&command).expect_code(0);
+    let open = lines(&log);
+    assert!(!open.is_empty() && !open.iter().any(|line| line.contains("secret")), "{open:?}");
+}
