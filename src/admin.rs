@@ -63,6 +63,22 @@ pub struct GateStatus {
     pub during_orders: bool,
     /// It listens now.
     pub listening: bool,
+    /// What stands before it; `None` where nothing is configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub openings: Option<OpeningsState>,
+}
+
+/// Whether what stands before the gate (`[[gate.opening]]`) is open.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OpeningsState {
+    /// Nothing is open.
+    #[default]
+    Shut,
+    /// All are open, for an order.
+    Open,
+    /// Something cannot be shut; why not.
+    Stuck(String),
 }
 
 /// What `renew` asks for.

@@ -10,6 +10,7 @@ mod following;
 mod import;
 mod log;
 mod notify;
+mod openings;
 mod output;
 mod rehearse;
 mod reload;
@@ -96,6 +97,9 @@ enum Command {
     /// Have the running gate answer challenges of another ACME client (certbot's manual hooks, say)
     #[command(subcommand)]
     Challenge(challenge::ChallengeCommand),
+    /// Show what was opened before the gate for an order, or shut it
+    #[command(subcommand)]
+    Openings(openings::OpeningsCommand),
     /// Print a shell's completions
     Completions {
         /// The shell
@@ -230,6 +234,7 @@ fn dispatch(arguments: &Arguments) -> Result<u8, Failure> {
         Command::Import(command) => import::run(arguments, command),
         Command::Config(command) => config::run(arguments, command),
         Command::Challenge(command) => challenge::run(arguments, command),
+        Command::Openings(command) => openings::run(arguments, command),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             let mut text = Vec::new();

@@ -29,6 +29,7 @@ mod gate;
 mod keys;
 mod load;
 mod notify;
+mod opening;
 mod problem;
 mod section;
 
@@ -36,6 +37,7 @@ pub use certificates::is_file_name as is_lineage_name;
 pub use endpoint::{Endpoint, Protocol};
 pub use environment::environment;
 pub use flags::Flags;
+pub use opening::Closing;
 pub use problem::{ConfigError, Problem};
 
 /// The file that is read when the command line names none.
@@ -220,6 +222,8 @@ pub struct Gate {
     pub listen: Vec<SocketAddr>,
     /// When.
     pub open: GateOpen,
+    /// What else must open for a CA.
+    pub openings: Vec<Opening>,
     /// What is redirected, and how.
     pub redirect: Redirect,
     /// A token is answered only for the hosts of its order.
@@ -228,6 +232,39 @@ pub struct Gate {
     pub trusted_proxies: Vec<IpNet>,
     /// Most connections at once.
     pub max_connections: usize,
+}
+
+/// `[[gate.opening]]`: a door before the gate, a packet filter's as a rule, that is open during orders.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Opening {
+    /// How it is opened.
+    pub way: OpeningWay,
+    /// How long it stays open once nobody renews it: by the kernel's own clock where it is a set of nftables, by the
+    /// helper's otherwise.
+    pub lease: Duration,
+}
+
+/// How a door is opened and shut.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OpeningWay {
+    /// By elements with a timeout in a set of nftables.
+    Nftables {
+        /// Family, table and name of the set.
+        set: [String; 3],
+        /// What is put in.
+        ports: BTreeSet<u16>,
+    },
+    /// By commands.
+    Commands {
+        /// Opens it; run once more, it changes nothing.
+        open: Vec<String>,
+        /// Shuts it; run once more, it changes nothing.
+        close: Vec<String>,
+        /// Variables for both.
+        environment: BTreeMap<String, String>,
+        /// For each of them.
+        timeout: Duration,
+    },
 }
 
 /// When the gate listens.

@@ -7,6 +7,7 @@ mod announce;
 mod check;
 mod notices;
 mod once;
+mod openings;
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -33,13 +34,14 @@ use crate::front::{self, CertificateResolver, FrontState};
 use crate::gate::{self, GateLimits, GateState, Policy};
 use crate::net::drain::{Stop, StopTrigger};
 use crate::net::listen::{ListenError, ListenOptions, bind};
-use crate::renewal::{Door, Keeper, Served};
+use crate::renewal::{Door, DoorError, Keeper, Opened, Served};
 use crate::store::{Store, StoreError};
 
 use announce::Announcer;
 pub use check::{CheckError, check_once};
 use notices::Notices;
 pub use once::{OnceError, deploy_once, rehearse_once, renew_once};
+use openings::Openings;
 
 /// Why the daemon did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +103,7 @@ struct Daemon {
     front: Option<Arc<FrontState>>,
     announcer: Rc<Announcer>,
     notices: Rc<Notices>,
+    openings: Rc<Openings>,
     /// One reload at a time.
     reloading: Mutex<()>,
 }
@@ -123,11 +126,15 @@ async fn control(
     for sentence in unread {
         tracing::warn!("{sentence}");
     }
-    let helper = Helper::new(helper_arguments);
+    let helper = Helper::new(helper_arguments.clone());
     if !config.deploy.is_empty() {
         helper.start(&config).await?;
     }
     notices.start_helper().await?;
+    let openings = Openings::new(config.clone(), helper_arguments);
+    openings.start_helper().await?;
+    // First of all: whatever ended the last one may have left it open.
+    openings.settle().await;
     // After the helper, whose commands shall find the limit that they are used to.
     raise_descriptor_limit();
     let gate_listeners = match config.gate.open {
@@ -151,10 +158,18 @@ async fn control(
             let (gate, stop, grace) = (gate.clone(), stop.clone(), config.grace);
             let serve = move || gate::serve_all(listeners, gate, limits, stop, grace);
             threads.push(serving_thread("gate", Some(&ended), serve)?);
-            Door::Open
+            if openings.are_configured() {
+                Door::momentary(opener(None, &openings), LINGER)
+            } else {
+                Door::Open
+            }
         }
-        None => Door::momentary(opener(config.clone(), gate.clone(), limits), LINGER),
+        None => {
+            let gate = on_demand(config.clone(), gate.clone(), limits);
+            Door::momentary(opener(Some(gate), &openings), LINGER)
+        }
     };
+    openings.tell(notices.opening_alarm());
 
     let resolver = config.front.as_ref().map(|_| CertificateResolver::new()).transpose()?;
     let served = Served { resolver: resolver.clone(), identifiers: gate.served.clone() };
@@ -178,6 +193,7 @@ async fn control(
         front,
         announcer: announcer.clone(),
         notices: notices.clone(),
+        openings: openings.clone(),
         reloading: Mutex::default(),
     });
     let actions_table = table.clone();
@@ -214,6 +230,10 @@ async fn control(
                     })
                 })
             }
+        }),
+        openings: Box::new({
+            let openings = openings.clone();
+            move || openings.state()
         }),
         log: log.clone(),
         since: Timestamp::try_from(clock::now()).unwrap_or(Timestamp::MAX),
@@ -269,7 +289,13 @@ async fn control(
     trigger.stop();
     let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(join));
     let drained = async {
-        let helpers = async { tokio::join!(keeper.close(), notices.close()) };
+        let helpers = async {
+            keeper.close().await;
+            if let Err(sentence) = openings.finish(Duration::ZERO).await {
+                tracing::error!("{sentence}");
+            }
+            notices.close().await;
+        };
         let closed = tokio::time::timeout(config.grace, helpers);
         // A panic in a serving thread was told when it happened; an admin connection under way ends with
         // the process, and its socket is removed here.
@@ -313,9 +339,12 @@ impl Daemon {
         let config = Arc::new(config);
         self.announcer.reconfigure(&config);
         told.extend(self.keeper.reconfigure(config).await);
-        for started in
-            [self.keeper.start_helper().await, self.notices.reconfigure(self.keeper.config()).await]
-        {
+        self.openings.reconfigure(self.keeper.config());
+        for started in [
+            self.keeper.start_helper().await,
+            self.notices.reconfigure(self.keeper.config()).await,
+            self.openings.start_helper().await,
+        ] {
             told.extend(started.err().map(|e| e.to_string()));
         }
         for sentence in &told {
@@ -338,6 +367,7 @@ fn needs_restart(before: &Config, after: &Config) -> Vec<&'static str> {
     check("grace", before.grace == after.grace);
     check("gate.listen", before.gate.listen == after.gate.listen);
     check("gate.open", before.gate.open == after.gate.open);
+    check("[[gate.opening]]", before.gate.openings.is_empty() == after.gate.openings.is_empty());
     check("gate.max-connections", before.gate.max_connections == after.gate.max_connections);
     check("admin.socket", before.admin.socket == after.admin.socket);
     match (&before.front, &after.front) {
@@ -368,13 +398,38 @@ fn bind_gate(config: &Config) -> Result<Vec<TcpListener>, ListenError> {
     config.gate.listen.iter().map(|address| bind(*address, &ListenOptions::default())).collect()
 }
 
-/// Opens the gate on demand, on a thread of its own as ever.
-fn opener(
-    config: Arc<Config>,
-    gate: GateState,
-    limits: GateLimits,
-) -> impl Fn(Stop) -> Result<tokio::task::JoinHandle<()>, ListenError> {
+/// Makes the gate listen and serve, until a stop.
+type OnDemand = Box<dyn Fn(Stop) -> Result<tokio::task::JoinHandle<()>, ListenError>>;
+
+/// Opens what stands before the gate, and the gate itself where it does not listen all the time.
+fn opener(gate: Option<OnDemand>, openings: &Rc<Openings>) -> impl Fn(Stop) -> Opened + use<> {
+    let openings = openings.clone();
     move |stop| {
+        let serving = gate.as_ref().map(|gate| gate(stop.clone())).transpose();
+        let openings = openings.clone();
+        Box::pin(async move {
+            let serving = serving?;
+            if !openings.are_configured() {
+                return Ok(tokio::task::spawn_local(ended(serving)));
+            }
+            openings.open().await.map_err(DoorError::Opening)?;
+            Ok(tokio::task::spawn_local(async move {
+                tokio::join!(ended(serving), openings.keep(stop));
+            }))
+        })
+    }
+}
+
+async fn ended(serving: Option<tokio::task::JoinHandle<()>>) {
+    if let Some(serving) = serving {
+        // A panic of the gate was told when it happened.
+        let _ = serving.await;
+    }
+}
+
+/// Opens the gate on demand, on a thread of its own as ever.
+fn on_demand(config: Arc<Config>, gate: GateState, limits: GateLimits) -> OnDemand {
+    Box::new(move |stop| {
         let listeners = bind_gate(&config)?;
         let (gate, grace) = (gate.clone(), config.grace);
         let serve = move || gate::serve_all(listeners, gate, limits, stop, grace);
@@ -385,7 +440,7 @@ fn opener(
             // A panic of the gate was told when it happened.
             let _ = joined.await;
         }))
-    }
+    })
 }
 
 /// One set of listeners a thread, sharing the ports.

@@ -16,6 +16,7 @@ mod command;
 mod copy;
 mod haproxy;
 pub mod helper;
+pub mod openings;
 mod processes;
 mod running;
 mod scripts;

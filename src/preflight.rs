@@ -309,6 +309,7 @@ mod tests {
         Gate {
             listen: listen.iter().map(|text| text.parse().unwrap()).collect(),
             open: crate::config::GateOpen::Always,
+            openings: Vec::new(),
             redirect: crate::config::Redirect {
                 status: http::StatusCode::PERMANENT_REDIRECT,
                 port: 443,

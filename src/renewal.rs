@@ -22,7 +22,7 @@ mod rehearse;
 mod report;
 pub mod schedule;
 
-pub use door::{Door, OpenDoor};
+pub use door::{Door, DoorError, OpenDoor, Opened};
 pub use issuer::{IssuerError, ca_facts};
 pub use keeper::{Asked, Keeper, Outcome, Served, UnknownNames};
 pub use kept::ledger as stored_ledger;

@@ -27,7 +27,7 @@ use tokio::task::AbortHandle;
 
 use super::{
     AdminSocket, BODY_LIMIT, CheckReport, CheckRequest, Conclusion, DeployRequest, ForeignChallenge,
-    GateStatus, Refusal, RehearseRequest, Reloaded, RenewRequest, StatusReport,
+    GateStatus, OpeningsState, Refusal, RehearseRequest, Reloaded, RenewRequest, StatusReport,
 };
 use crate::challenge::{ChallengeGuard, ChallengeTable, Pending, Purpose, Token};
 use crate::config::GateOpen;
@@ -59,6 +59,8 @@ pub struct Actions {
     pub reload: Box<dyn Fn() -> ReloadFuture>,
     /// Looks at names as a CA would.
     pub check: Box<dyn Fn(Vec<String>) -> CheckFuture>,
+    /// Whether what stands before the gate is open.
+    pub openings: Box<dyn Fn() -> Option<OpeningsState>>,
     /// Puts an event into the daemon's log.
     pub log: Rc<dyn Fn(&Event)>,
     /// When the daemon was started.
@@ -186,7 +188,8 @@ impl Desk {
         GateStatus {
             listen: gate.listen.clone(),
             during_orders: gate.open == GateOpen::DuringOrders,
-            listening: self.actions.keeper.door().is_open(),
+            listening: gate.open == GateOpen::Always || self.actions.keeper.door().is_open(),
+            openings: (self.actions.openings)(),
         }
     }
 

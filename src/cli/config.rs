@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::{Arguments, CONFIGURATION, Failure, output};
-use crate::config::Config;
+use crate::config::{Config, OpeningWay};
 
 #[derive(Subcommand, Debug)]
 pub(super) enum ConfigCommand {
@@ -28,6 +28,8 @@ struct Finding {
     ok: bool,
     errors: Vec<String>,
     warnings: Vec<String>,
+    /// What is right and leaves a risk.
+    notes: Vec<String>,
     certificates: Vec<String>,
     digest: Option<String>,
 }
@@ -43,6 +45,7 @@ pub(super) fn run(arguments: &Arguments, command: &ConfigCommand) -> Result<u8, 
         for warning in &config.warnings {
             output::complain(&format!("warning: {warning}"));
         }
+        risks(&config).iter().for_each(|risk| output::line(&format!("note: {risk}")));
         output::line(&summary(&config));
         return Ok(0);
     }
@@ -52,6 +55,7 @@ pub(super) fn run(arguments: &Arguments, command: &ConfigCommand) -> Result<u8, 
             let finding = Finding {
                 ok: true,
                 errors: Vec::new(),
+                notes: risks(&config),
                 warnings: config.warnings,
                 certificates,
                 digest: Some(config.digest),
@@ -61,13 +65,36 @@ pub(super) fn run(arguments: &Arguments, command: &ConfigCommand) -> Result<u8, 
         Err(e) => {
             let errors = e.problems().iter().map(ToString::to_string).collect();
             let nothing = Vec::new();
-            let finding =
-                Finding { ok: false, errors, warnings: nothing.clone(), certificates: nothing, digest: None };
+            let finding = Finding {
+                ok: false,
+                errors,
+                warnings: nothing.clone(),
+                notes: nothing.clone(),
+                certificates: nothing,
+                digest: None,
+            };
             (finding, CONFIGURATION)
         }
     };
     output::json(&finding);
     Ok(code)
+}
+
+/// What openings by commands leave to chance.
+fn risks(config: &Config) -> Vec<String> {
+    let by_command =
+        config.gate.openings.iter().enumerate().filter_map(|(place, opening)| match &opening.way {
+            OpeningWay::Commands { open, .. } => Some((place, open)),
+            OpeningWay::Nftables { .. } => None,
+        });
+    let risk = |(place, open): (usize, &Vec<String>)| {
+        let program = open.first().map(String::as_str).unwrap_or_default();
+        format!(
+            "opening {} (`{program}`) is shut by a command: should wicketgate and its helper be killed at once, or the machine lose its power, in the middle of an order, it stays open until the service manager's stop command or the next start shuts it; where the command has a timeout of its own, use it, or use a set of nftables, which the kernel shuts by itself",
+            place + 1
+        )
+    };
+    by_command.map(risk).collect()
 }
 
 fn summary(config: &Config) -> String {

@@ -6,8 +6,8 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::{Arguments, Failure, output, runtime};
-use crate::admin::StatusReport;
 use crate::admin::client::Client;
+use crate::admin::{OpeningsState, StatusReport};
 use crate::clock;
 use crate::config::Config;
 use crate::renewal::{Lineages, stored_ledger};
@@ -88,6 +88,18 @@ fn describe(report: &StatusReport, now: SystemTime) -> String {
         let listen: Vec<_> = gate.listen.iter().map(ToString::to_string).collect();
         let now = if gate.listening { "open now" } else { "shut now" };
         text.push_str(&format!("the gate on {} is open during orders only: {now}\n", listen.join(", ")));
+    }
+    match report.gate.as_ref().and_then(|gate| gate.openings.as_ref()) {
+        Some(OpeningsState::Shut) => {
+            text.push_str("what stands before the gate ([[gate.opening]]) is shut\n");
+        }
+        Some(OpeningsState::Open) => {
+            text.push_str("what stands before the gate ([[gate.opening]]) is open now\n");
+        }
+        Some(OpeningsState::Stuck(reason)) => {
+            text.push_str(&format!("AN OPENING BEFORE THE GATE IS NOT SHUT: {reason}\n"));
+        }
+        None => {}
     }
     for c in &report.certificates {
         text.push_str(&format!("\n{}\n", c.name));

@@ -130,7 +130,7 @@ fn target(name: &str, section: &Section<'_>, users: &[&CertificateRequest]) -> D
 }
 
 /// `environment = { NAME = "value" }`
-fn environment(section: &Section<'_>) -> BTreeMap<String, String> {
+pub(super) fn environment(section: &Section<'_>) -> BTreeMap<String, String> {
     const OURS: [&str; 2] = ["RENEWED_LINEAGE", "RENEWED_DOMAINS"];
     let mut variables = BTreeMap::new();
     for (name, entry) in section.table("environment").entries() {

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use http::StatusCode;
 use ipnet::IpNet;
 
+use super::opening;
 use super::problem::seen;
 use super::section::{Section, one_of};
 use super::{Gate, GateOpen, Redirect, RedirectHosts};
@@ -17,9 +18,11 @@ const MAX_LISTEN: usize = 64;
 /// `configured` is what certificates and sites name.
 pub(super) fn gate(root: &Section<'_>, configured: BTreeSet<Identifier>) -> Gate {
     let section = root.table("gate");
+    let listen = listen(&section, 80);
     Gate {
-        listen: listen(&section, 80),
         open: section.parsed("open", GateOpen::Always, open),
+        openings: opening::openings(&section, &listen),
+        listen,
         redirect: redirect(&section.table("redirect"), configured),
         match_host: section.boolean("match-host", true),
         trusted_proxies: trusted_proxies(&section),

@@ -67,13 +67,15 @@ pub(super) const KEYS: &[Key] = &[
     key("gate", Kind::Table),
     key("gate.listen", Kind::TextOrList),
     key("gate.open", Kind::Text),
-    key(
-        "gate.opening",
-        Kind::Later(
-            "it opens no firewall",
-            "remove the table and keep port 80 open for as long as the gate listens",
-        ),
-    ),
+    key("gate.opening", Kind::Tables),
+    key("gate.opening.nftables-set", Kind::Text),
+    key("gate.opening.port", Kind::Integer),
+    key("gate.opening.open", Kind::Command),
+    key("gate.opening.close", Kind::Command),
+    key("gate.opening.environment", Kind::Named),
+    key("gate.opening.environment.*", Kind::Text),
+    key("gate.opening.timeout", Kind::Duration),
+    key("gate.opening.lease", Kind::Duration),
     key("gate.redirect", Kind::Table),
     key("gate.redirect.status", Kind::Integer),
     key("gate.redirect.port", Kind::Integer),
@@ -156,9 +158,10 @@ impl Key {
     /// tables.
     pub(super) fn variable(&self) -> Option<String> {
         let is_table = matches!(self.kind, Kind::Table | Kind::Tables | Kind::TableOrTables | Kind::Named);
-        let repeats = ["certificate.", "front.site.", "deploy."].iter().any(|p| self.path.starts_with(p));
-        let whole_table = ["gate.opening", "include"].contains(&self.path);
-        (!is_table && !repeats && !whole_table)
+        let repeats = ["certificate.", "front.site.", "gate.opening.", "deploy."]
+            .iter()
+            .any(|p| self.path.starts_with(p));
+        (!is_table && !repeats && self.path != "include")
             .then(|| format!("WICKETGATE_{}", self.path.to_uppercase().replace('.', "__").replace('-', "_")))
     }
 }

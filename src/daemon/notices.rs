@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use super::openings::Alarm;
 use crate::clock;
 use crate::config::Config;
 use crate::deploy::{DeployError, Helper};
@@ -25,6 +26,8 @@ const LAST_MINUTE: Duration = Duration::from_secs(70);
 const ORDER: &str = "order";
 /// [`Notice::cause`] of an order that is put off.
 const PREFLIGHT: &str = "preflight";
+/// [`Notice::cause`] of an opening that cannot be shut.
+const OPENING: &str = "opening";
 /// Longest error in the details, characters.
 const MAX_ERROR: usize = 1000;
 
@@ -66,6 +69,28 @@ impl Notices {
         if let Some(notice) = notice_of(event, identifiers, now, &self.host) {
             self.notifier.tell(&notice);
         }
+    }
+
+    /// Tells that an opening before the gate cannot be shut, or that it is.
+    pub(super) fn opening_alarm(self: &Rc<Self>) -> Alarm {
+        let notices = self.clone();
+        Rc::new(move |amiss| {
+            let Some(reason) = amiss else {
+                return notices.notifier.mended(Kind::LeftOpen, None, Some(OPENING));
+            };
+            let account = Account {
+                cause: OPENING,
+                summary: "what was opened for an order cannot be shut",
+                seen: reason,
+                meaning: "port 80 may be open to everybody, although no CA is expected",
+                remedy: "shut it by hand, and mend what was seen; `wicketgate openings list` shows what is open, `wicketgate openings close` tries at once",
+                next: "it is tried again until it succeeds",
+                details: details([("error", json!(printable(reason, MAX_ERROR)))]),
+                ..Account::default()
+            };
+            let now = Timestamp::try_from(clock::now()).unwrap_or(Timestamp::MAX);
+            notices.notifier.tell(&compose(Kind::LeftOpen, account, now, &notices.host));
+        })
     }
 
     /// Delivers and watches, for ever.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::notices::Notices;
-use super::{DaemonError, bind_gate};
+use super::openings::Openings;
+use super::{DaemonError, OnDemand, bind_gate, opener};
 use crate::admin::{Conclusion, DeployRequest, RehearseRequest, RenewRequest};
 use crate::challenge::ChallengeTable;
 use crate::config::Config;
@@ -81,10 +82,11 @@ async fn attend_once(
             notices.tell(event);
         }
     });
+    once.openings.tell(notices.opening_alarm());
     let outcomes = work(&once.keeper, told).await;
-    once.keeper.close().await;
+    let is_shut = once.end().await;
     notices.conclude().await;
-    Ok(Conclusion::of(&outcomes?))
+    Ok(if is_shut { Conclusion::of(&outcomes?) } else { Conclusion::Failed })
 }
 
 /// Rehearses once. To be called inside a `LocalSet`.
@@ -99,17 +101,31 @@ pub async fn rehearse_once(
 ) -> Result<Conclusion, OnceError> {
     let once = Once::begin(config, helper_arguments).await?;
     let outcomes = once.keeper.rehearse(&request.names, request.staging, told).await;
-    once.keeper.close().await;
-    Ok(Conclusion::of(&outcomes?))
+    let is_shut = once.end().await;
+    Ok(if is_shut { Conclusion::of(&outcomes?) } else { Conclusion::Failed })
 }
+
+/// How long the end of it all may be put off by an opening that cannot be shut.
+const SHUTTING: Duration = Duration::from_secs(60);
 
 /// A keeper with a gate of its own, which is opened on demand.
 struct Once {
     keeper: Rc<Keeper>,
+    openings: Rc<Openings>,
     _lock: StoreLock,
 }
 
 impl Once {
+    /// Whether everything that was opened is shut.
+    async fn end(&self) -> bool {
+        self.keeper.close().await;
+        let shut = self.openings.finish(SHUTTING).await;
+        if let Err(sentence) = &shut {
+            tracing::error!("{sentence}");
+        }
+        shut.is_ok()
+    }
+
     async fn begin(config: Config, helper_arguments: Vec<OsString>) -> Result<Self, OnceError> {
         let config = Arc::new(config);
         let store = Store::open(&config.state_dir).map_err(DaemonError::Store)?;
@@ -120,9 +136,9 @@ impl Once {
         let table = ChallengeTable::new();
         let gate = GateState::new(table.clone(), Policy::from(&config.gate));
         let served = Served { resolver: None, identifiers: gate.served.clone() };
-        let opener = {
+        let listen: OnDemand = {
             let config = config.clone();
-            move |stop| {
+            Box::new(move |stop| {
                 let listeners = bind_gate(&config)?;
                 let limits = GateLimits::new(config.gate.max_connections);
                 let serving = gate::serve_all(listeners, gate.clone(), limits, stop, config.grace);
@@ -131,16 +147,19 @@ impl Once {
                         tracing::error!(%error, "the gate cannot serve");
                     }
                 }))
-            }
+            })
         };
+        let openings = Openings::new(config.clone(), helper_arguments.clone());
+        openings.start_helper().await.map_err(DaemonError::Deploy)?;
+        openings.settle().await;
         // Who runs this waits for its end.
-        let door = Door::momentary(opener, Duration::ZERO);
+        let door = Door::momentary(opener(Some(listen), &openings), Duration::ZERO);
         let helper = Helper::new(helper_arguments);
         let (keeper, sentences) = Keeper::new(config, store, table, served, door, helper);
         for sentence in sentences {
             tracing::warn!("{sentence}");
         }
         keeper.start_helper().await.map_err(DaemonError::Deploy)?;
-        Ok(Self { keeper, _lock: lock })
+        Ok(Self { keeper, openings, _lock: lock })
     }
 }

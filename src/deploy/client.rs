@@ -13,11 +13,14 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Mutex;
 
 use super::command::NOTIFY_LIMIT;
+use super::openings;
 use super::wire::{self, Action, Answer, Request};
 use crate::config::Config;
 
 /// Time for the helper beyond the command's own limit.
 const SLACK: Duration = Duration::from_secs(10);
+/// Time for what an earlier configuration had opened.
+const LONGEST_SHUTTING: Duration = Duration::from_secs(600);
 
 /// Why something could not be done for a server.
 #[derive(Debug, thiserror::Error)]
@@ -222,6 +225,25 @@ impl Helper {
     pub async fn notify(&self, config: &Config, document: &serde_json::Value) -> Result<(), DeployError> {
         let action = Action::Notify { document: document.clone() };
         done(self.perform(config, action, NOTIFY_LIMIT + SLACK).await?).map(drop)
+    }
+
+    /// Opens every `[[gate.opening]]`, all or none, or renews their leases.
+    ///
+    /// # Errors
+    /// [`DeployError`]: the sentence is meant for the administrator.
+    pub async fn open_doors(&self, config: &Config) -> Result<(), DeployError> {
+        let limit = openings::limit(&config.gate.openings) + SLACK;
+        done(self.perform(config, Action::OpenDoors, limit).await?).map(drop)
+    }
+
+    /// Shuts everything that is on record as open.
+    ///
+    /// # Errors
+    /// [`DeployError`]: the sentence is meant for the administrator; what could not be shut stays on record.
+    pub async fn shut_doors(&self, config: &Config) -> Result<(), DeployError> {
+        // Those on record may be others than the configured ones.
+        let limit = openings::limit(&config.gate.openings).max(LONGEST_SHUTTING) + SLACK;
+        done(self.perform(config, Action::ShutDoors, limit).await?).map(drop)
     }
 
     async fn perform(&self, config: &Config, action: Action, limit: Duration) -> Result<Answer, DeployError> {

@@ -22,6 +22,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::command::{self, NOTIFY_LIMIT, Surroundings};
 use super::haproxy::{Replacement, RuntimeApi};
@@ -29,7 +30,7 @@ use super::processes::Machine;
 use super::running::Running;
 use super::services::{self, Facts, Instance, Reload};
 use super::wire::{self, Action, Answer, Request};
-use super::{copy, trust};
+use super::{copy, openings, trust};
 use crate::certificate::Bundle;
 use crate::clock;
 use crate::config::{CertificateRequest, Config, ConfigError, DeployTarget, Service};
@@ -37,6 +38,9 @@ use crate::folder::Folder;
 
 /// Connections at a time, to a helper of its own unit.
 const CONNECTIONS: usize = 16;
+
+/// When shutting is tried again that failed.
+const SHUT_AGAIN: Duration = Duration::from_secs(5);
 
 /// How long systemd may take to tell of a unit: well within what the main process grants.
 const ASKING: Duration = Duration::from_secs(5);
@@ -220,31 +224,118 @@ async fn converse(
     hands: &Hands,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
+    let mut doors = Doors::default();
+    let ended = converse_about(stream, load, hands, stop, &mut doors).await;
+    if let Some(open) = doors.open {
+        openings::close_at_last(&open.config.state_dir).await;
+    }
+    ended
+}
+
+/// What one connection has had opened.
+#[derive(Debug, Default)]
+struct Doors {
+    open: Option<OpenDoors>,
+}
+
+#[derive(Debug)]
+struct OpenDoors {
+    /// By which they were opened; that on disk may be another one by now.
+    config: Rc<Config>,
+    /// When they are shut unless the lease is renewed.
+    until: Instant,
+}
+
+impl Doors {
+    /// Waits until the lease has ended, for ever where nothing is open.
+    async fn ended(&self) {
+        match &self.open {
+            Some(open) => tokio::time::sleep_until(open.until).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Shuts what was open: the one who should have renewed the lease hangs.
+    async fn end(&mut self) {
+        let Some(open) = self.open.take() else { return };
+        tracing::warn!("nobody has renewed the lease of what is open: it is shut");
+        if let Err(told) = self.shut(open.config).await {
+            tracing::error!("AN OPENING COULD NOT BE SHUT: {told}");
+        }
+    }
+
+    /// Opens, or renews, what this configuration names.
+    async fn open(&mut self, config: Rc<Config>) -> Answer {
+        let Some(lease) = openings::lease(&config.gate.openings) else { return Answer::Nothing };
+        let opened = openings::open(&config, self.open.is_some()).await;
+        let is_open = opened.is_ok() || openings::is_on_record(&config.state_dir);
+        self.open = is_open.then(|| OpenDoors { config, until: Instant::now() + lease });
+        opened.map_or_else(Answer::Failed, |()| Answer::Done)
+    }
+
+    /// Shuts everything; what fails is tried again after a while.
+    async fn shut(&mut self, config: Rc<Config>) -> Result<(), String> {
+        let shut = openings::close(&config.state_dir).await;
+        self.open = shut.is_err().then(|| OpenDoors { config, until: Instant::now() + SHUT_AGAIN });
+        shut.map_err(|told| told.join("; "))
+    }
+}
+
+async fn converse_about(
+    stream: UnixStream,
+    load: &impl Fn() -> Result<Config, ConfigError>,
+    hands: &Hands,
+    stop: impl Future<Output = ()>,
+    doors: &mut Doors,
+) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
-    let mut config = load();
+    let mut config = load().map(Rc::new);
     tokio::pin!(stop);
     loop {
-        let request = tokio::select! {
-            request = wire::receive::<Request>(&mut read) => request?,
+        let has_begun = tokio::select! {
+            begun = wire::has_begun(&mut read) => begun?,
             () = &mut stop => return Ok(()),
+            () = doors.ended() => {
+                doors.end().await;
+                continue;
+            }
         };
+        let request = if has_begun { wire::receive::<Request>(&mut read).await? } else { None };
         let Some(request) = request else { return Ok(()) };
-        if config.as_ref().map_or(true, |c| c.digest != request.digest) {
-            config = load();
+        let of_the_open = doors.open.as_ref().map(|open| open.config.clone());
+        if of_the_open.is_none() && config.as_ref().map_or(true, |c| c.digest != request.digest) {
+            config = load().map(Rc::new);
         }
-        let answer = match &config {
-            Ok(config) if config.digest == request.digest => match settled(config) {
-                Ok(()) => hands.perform(config, &request.action).await,
-                Err(reason) => Answer::Failed(format!(
-                    "root does nothing by a configuration that others could change: {reason}"
-                )),
-            },
-            Ok(_) => Answer::Failed(
+        let known = match (&of_the_open, &config) {
+            (Some(config), _) if config.digest == request.digest => Ok(config),
+            (_, Ok(config)) if config.digest == request.digest => Ok(config),
+            (_, Ok(_)) => Err(
                 "the configuration on disk is not the one in use: run `wicketgate reload`, and it is tried again; a helper of a unit of its own must have been given the same flags and WICKETGATE_ variables"
                     .to_owned(),
             ),
-            Err(e) => Answer::Failed(format!("the helper cannot take the configuration: {e}")),
+            (_, Err(e)) => Err(format!("the helper cannot take the configuration: {e}")),
+        };
+        let answer = match (&request.action, known) {
+            // That goes by the record alone, whatever the configuration has become.
+            (Action::ShutDoors, known) => {
+                match known.ok().or(of_the_open.as_ref()).or(config.as_ref().ok()) {
+                    Some(config) => {
+                        doors.shut(config.clone()).await.map_or_else(Answer::Failed, |()| Answer::Done)
+                    }
+                    None => Answer::Failed(
+                        "without a configuration it is not known where the record is".to_owned(),
+                    ),
+                }
+            }
+            (_, Err(reason)) => Answer::Failed(reason),
+            (action, Ok(config)) => match (settled(config), action) {
+                (Err(reason), _) => Answer::Failed(format!(
+                    "root does nothing by a configuration that others could change: {reason}"
+                )),
+                (Ok(()), Action::OpenDoors) => doors.open(config.clone()).await,
+                (Ok(()), action) => hands.perform(config, action).await,
+            },
         };
         wire::send(&mut write, &answer).await?;
     }
@@ -313,6 +404,7 @@ impl Hands {
                 let was_kept = copy::put_back(copies, certificate, &stored)?;
                 Ok(if was_kept { Answer::Done } else { Answer::Nothing })
             }
+            Action::OpenDoors | Action::ShutDoors => Err("doors belong to a connection".to_owned()),
             Action::Notify { document } => {
                 let command =
                     config.notify.command.as_ref().ok_or("the helper knows no command to notify with")?;

@@ -68,6 +68,10 @@ pub(super) enum Action {
         /// Which of its stored versions was copied.
         version: u32,
     },
+    /// Open every `[[gate.opening]]`, or renew its lease; they are shut when it ends, and when the connection does.
+    OpenDoors,
+    /// Shut everything that is on record as open.
+    ShutDoors,
     /// Run the command of `[notify]`.
     Notify {
         /// What goes to its standard input.
@@ -100,6 +104,11 @@ pub(super) async fn send(
         return Err(Error::new(ErrorKind::InvalidInput, reason));
     }
     to.write_all(&line).await
+}
+
+/// Waits until a message begins; `false` when the other side is gone. What has come stays in the buffer.
+pub(super) async fn has_begun(from: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<bool> {
+    Ok(!from.fill_buf().await?.is_empty())
 }
 
 /// The next message, for which there is time until it begins; `None` when the other side is gone.

@@ -8,7 +8,7 @@
 //! | `id` | text; the same when a notice is sent again because its arrival was in doubt |
 //! | `at` | when it happened, RFC 3339, UTC |
 //! | `host` | the machine's name |
-//! | `kind` | `obtained`, `renewed`, `attempt-failed`, `expiring`, `expired`, `deploy-failed`, `name-dropped`, `name-back`, `issuer-paused` or `test` |
+//! | `kind` | `obtained`, `renewed`, `attempt-failed`, `expiring`, `expired`, `deploy-failed`, `name-dropped`, `name-back`, `issuer-paused`, `left-open` or `test` |
 //! | `certificate` | the certificate's name, or null |
 //! | `identifiers` | what it covers or shall cover, as texts |
 //! | `cause` | what failed, in constant words; with `kind` and `certificate` a key to group by |

@@ -2,6 +2,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -21,9 +23,23 @@ pub enum Door {
     Momentary(Momentary),
 }
 
-/// Makes a gate listen and serve until the stop that it is given; what it comes to is awaited before the port is
-/// asked for again.
-type Opener = Box<dyn Fn(Stop) -> Result<JoinHandle<()>, ListenError>>;
+/// Why it cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum DoorError {
+    /// The port cannot be had.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// What stands before it (`[[gate.opening]]`) cannot be opened.
+    #[error("[[gate.opening]] fails: {0}")]
+    Opening(String),
+}
+
+/// What opening comes to: what then serves until its stop.
+pub type Opened = Pin<Box<dyn Future<Output = Result<JoinHandle<()>, DoorError>>>>;
+
+/// Makes a gate listen and serve until the stop that it is given, with what stands before it open; what it comes to
+/// is awaited before the port is asked for again.
+type Opener = Box<dyn Fn(Stop) -> Opened>;
 
 /// A gate that is opened on demand.
 pub struct Momentary {
@@ -65,10 +81,7 @@ impl Drop for OpenDoor {
 
 impl Door {
     /// A door that `open` opens, and that stays open for a while (`linger`) after the last who held it.
-    pub fn momentary(
-        open: impl Fn(Stop) -> Result<JoinHandle<()>, ListenError> + 'static,
-        linger: Duration,
-    ) -> Self {
+    pub fn momentary(open: impl Fn(Stop) -> Opened + 'static, linger: Duration) -> Self {
         Self::Momentary(Momentary {
             open: Box::new(open),
             linger,
@@ -81,8 +94,8 @@ impl Door {
     /// the port. To be called inside a `LocalSet`.
     ///
     /// # Errors
-    /// The port cannot be had.
-    pub async fn open(&self) -> Result<Option<OpenDoor>, ListenError> {
+    /// The port cannot be had, or what stands before it does not open.
+    pub async fn open(&self) -> Result<Option<OpenDoor>, DoorError> {
         let Self::Momentary(momentary) = self else { return Ok(None) };
         let mut gate = momentary.gate.lock().await;
         if let Some(holders) = &*momentary.present.borrow() {
@@ -90,7 +103,7 @@ impl Door {
         }
         ended(&mut gate).await;
         let (trigger, stop) = StopTrigger::new();
-        *gate = Some((momentary.open)(stop)?);
+        *gate = Some((momentary.open)(stop).await?);
         let holders = Rc::<Holders>::default();
         let door = OpenDoor::held(&holders);
         *momentary.present.borrow_mut() = Some(holders.clone());
@@ -175,12 +188,14 @@ mod tests {
                     assert!(!serves.replace(true), "the port is not free");
                     opened.set(opened.get() + 1);
                     let serves = serves.clone();
-                    Ok(tokio::task::spawn_local(async move {
-                        stop.requested().await;
-                        // The last answers.
-                        sleep(Duration::from_millis(10)).await;
-                        serves.set(false);
-                    }))
+                    Box::pin(async move {
+                        Ok(tokio::task::spawn_local(async move {
+                            stop.requested().await;
+                            // The last answers.
+                            sleep(Duration::from_millis(10)).await;
+                            serves.set(false);
+                        }))
+                    })
                 }
             },
             linger,

@@ -133,6 +133,14 @@ impl Keeper {
         }
         tell(What::Step("the certificate is whole, and was stored and read back".to_owned()));
         let mut passed = "obtained and stored".to_owned();
+        if !config.gate.openings.is_empty() {
+            passed.push_str("; what stands before the gate opened");
+            if *issuer == Issuer::Embedded {
+                tell(What::Warning(
+                    "what stands before the gate opened and shuts again, but this CA came from this very machine, which a packet filter as a rule lets through: `rehearse --staging` has one come from outside".to_owned(),
+                ));
+            }
+        }
         for service in &request.deploy {
             if !self.is_live(name) {
                 passed.push_str(&format!("; {service} is not reloaded, it has no certificate to take yet"));

@@ -56,6 +56,8 @@ pub enum Kind {
     NameBack,
     /// The issuer does not want to be asked for a while.
     IssuerPaused,
+    /// What was opened for an order cannot be shut.
+    LeftOpen,
     /// Nothing happened: the administrator tries the way to him.
     Test,
 }
@@ -72,6 +74,7 @@ impl fmt::Display for Kind {
             Self::NameDropped => "name-dropped",
             Self::NameBack => "name-back",
             Self::IssuerPaused => "issuer-paused",
+            Self::LeftOpen => "left-open",
             Self::Test => "test",
         })
     }

@@ -6,6 +6,7 @@ pub(crate) mod client;
 pub(crate) mod fickle;
 pub(crate) mod haproxy;
 pub(crate) mod hitch;
+pub(crate) mod hosts;
 pub(crate) mod ladder;
 pub(crate) mod mail_server;
 pub(crate) mod nameserver;

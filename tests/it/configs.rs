@@ -10,7 +10,7 @@ use crate::bed::set_mode;
 use clap::Parser;
 use proptest::prelude::*;
 use wicketgate::config::{
-    Config, ConfigError, Flags, Front, Issuer, KeyType, MailSecurity, Partial, Rate, RateLimits,
+    Config, ConfigError, Flags, Front, Issuer, KeyType, MailSecurity, OpeningWay, Partial, Rate, RateLimits,
     RedirectHosts, Service, Upstream,
 };
 
@@ -341,11 +341,11 @@ fn the_example_loads_as_it_stands_and_says_the_defaults() {
         "issuer",
         "concurrency",
         "listen = [\"[::]:80\"]",
-        "open",
+        "open = \"always\"",
         "match-host",
         "max-connections = 1024",
         "status",
-        "port",
+        "port = 443",
         "hosts = \"configured\"",
         "name",
         "key-type",
@@ -724,4 +724,30 @@ proptest! {
             Err(error) => prop_assert!(!error.to_string().chars().any(|c| c.is_control() && c != '\n')),
         }
     }
+}
+
+#[test]
+fn openings() {
+    let config = valid("openings.toml").gate.openings;
+    let sets: Vec<_> = config
+        .iter()
+        .filter_map(|opening| match &opening.way {
+            OpeningWay::Nftables { set, ports } => {
+                Some((set.join(" "), ports.iter().copied().collect::<Vec<_>>(), opening.lease.as_secs()))
+            }
+            OpeningWay::Commands { .. } => None,
+        })
+        .collect();
+    assert_eq!(
+        sets,
+        [
+            ("inet wicketgate acme_open".to_owned(), vec![8080, 8081], 60),
+            ("inet wicketgate acme_redirect".to_owned(), vec![80], 120)
+        ]
+    );
+    let OpeningWay::Commands { open, close, environment, timeout } = &config[2].way else {
+        panic!("{config:?}")
+    };
+    assert_eq!((open[1].as_str(), close[1].as_str(), timeout.as_secs()), ("open", "close", 10));
+    assert_eq!(environment["API_TOKEN"], "x");
 }

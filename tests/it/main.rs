@@ -23,6 +23,7 @@ mod hooks;
 mod import;
 mod nginx;
 mod notify;
+mod openings;
 mod pairs;
 mod pebble;
 mod preflight;
