@@ -12,7 +12,7 @@ mod openings;
 use std::ffi::OsString;
 use std::future::Future;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -33,6 +33,7 @@ use crate::deploy::{DeployError, Helper};
 use crate::front::{self, CertificateResolver, FrontState};
 use crate::gate::{self, GateLimits, GateState, Policy};
 use crate::net::drain::{Stop, StopTrigger};
+use crate::net::inherited::{Inherited, InheritedError};
 use crate::net::listen::{ListenError, ListenOptions, bind};
 use crate::renewal::{Door, DoorError, Keeper, Opened, Served};
 use crate::store::{Store, StoreError};
@@ -61,11 +62,14 @@ pub enum DaemonError {
     /// TLS.
     #[error("the TLS front cannot be started: {0}")]
     Tls(#[from] rustls::Error),
+    /// A socket from the service manager.
+    #[error(transparent)]
+    Inherited(#[from] InheritedError),
     /// A socket that somebody else holds listens all the time.
     #[error(
-        "`gate.open = \"during-orders\"` does not go together with sockets that the service manager passes (LISTEN_FDS is set): whoever holds the socket decides when it listens; write \"always\", or let wicketgate listen by itself"
+        "`gate.open = \"during-orders\"` does not go together with a socket for the gate that the service manager passes: whoever holds the socket decides when it listens; write \"always\", or take the port out of the .socket unit"
     )]
-    Inherited,
+    AlwaysOpen,
     /// The system.
     #[error("cannot start: {0}")]
     Io(#[from] io::Error),
@@ -87,9 +91,15 @@ pub type Loader = Rc<dyn Fn() -> Result<Config, ConfigError>>;
 ///
 /// # Errors
 /// [`DaemonError`], before anything was served.
-pub fn run(config: Config, load: Loader, helper_arguments: Vec<OsString>) -> Result<(), DaemonError> {
+pub fn run(
+    config: Config,
+    inherited: Inherited,
+    load: Loader,
+    helper_arguments: Vec<OsString>,
+) -> Result<(), DaemonError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let ended = LocalSet::new().block_on(&runtime, control(Arc::new(config), load, helper_arguments));
+    let ended =
+        LocalSet::new().block_on(&runtime, control(Arc::new(config), inherited, load, helper_arguments));
     // Nothing is left that is worth waiting for, a key being made for a given-up order, say.
     runtime.shutdown_background();
     ended
@@ -110,6 +120,7 @@ struct Daemon {
 
 async fn control(
     config: Arc<Config>,
+    mut inherited: Inherited,
     load: Loader,
     helper_arguments: Vec<OsString>,
 ) -> Result<(), DaemonError> {
@@ -138,14 +149,21 @@ async fn control(
     // After the helper, whose commands shall find the limit that they are used to.
     raise_descriptor_limit();
     let gate_listeners = match config.gate.open {
-        GateOpen::Always => Some(bind_gate(&config)?),
-        GateOpen::DuringOrders if std::env::var_os("LISTEN_FDS").is_some() => {
-            return Err(DaemonError::Inherited);
+        GateOpen::Always => Some(bind_gate(&config, &mut inherited)?),
+        GateOpen::DuringOrders if config.gate.listen.iter().any(|address| inherited.has(*address)) => {
+            return Err(DaemonError::AlwaysOpen);
         }
         GateOpen::DuringOrders => None,
     };
-    let front_listeners = config.front.as_ref().map(bind_front).transpose()?.unwrap_or_default();
-    let admin = AdminSocket::bind(&config.admin.socket)?;
+    let front_listeners = match &config.front {
+        Some(front) => bind_front(front, &mut inherited)?,
+        None => Vec::new(),
+    };
+    let admin = match inherited.unix(&config.admin.socket) {
+        Some(listener) => AdminSocket::inherited(listener)?,
+        None => AdminSocket::bind(&config.admin.socket)?,
+    };
+    inherited.finish()?;
 
     let (trigger, stop) = StopTrigger::new();
     let (ended, mut broken) = mpsc::unbounded_channel();
@@ -394,8 +412,12 @@ fn raise_descriptor_limit() {
 }
 
 /// The gate's listeners.
-fn bind_gate(config: &Config) -> Result<Vec<TcpListener>, ListenError> {
-    config.gate.listen.iter().map(|address| bind(*address, &ListenOptions::default())).collect()
+fn bind_gate(config: &Config, inherited: &mut Inherited) -> Result<Vec<TcpListener>, ListenError> {
+    let mut one = |address: &SocketAddr| match inherited.tcp(*address) {
+        Some(listener) => Ok(listener),
+        None => bind(*address, &ListenOptions::default()),
+    };
+    config.gate.listen.iter().map(&mut one).collect()
 }
 
 /// Makes the gate listen and serve, until a stop.
@@ -430,7 +452,7 @@ async fn ended(serving: Option<tokio::task::JoinHandle<()>>) {
 /// Opens the gate on demand, on a thread of its own as ever.
 fn on_demand(config: Arc<Config>, gate: GateState, limits: GateLimits) -> OnDemand {
     Box::new(move |stop| {
-        let listeners = bind_gate(&config)?;
+        let listeners = bind_gate(&config, &mut Inherited::default())?;
         let (gate, grace) = (gate.clone(), config.grace);
         let serve = move || gate::serve_all(listeners, gate, limits, stop, grace);
         let thread = serving_thread("gate", None, serve)
@@ -443,11 +465,22 @@ fn on_demand(config: Arc<Config>, gate: GateState, limits: GateLimits) -> OnDema
     })
 }
 
-/// One set of listeners a thread, sharing the ports.
-fn bind_front(front: &Front) -> Result<Vec<Vec<TcpListener>>, ListenError> {
+/// One set of listeners a thread, sharing the ports; one that the service manager holds is the same for all.
+fn bind_front(front: &Front, inherited: &mut Inherited) -> Result<Vec<Vec<TcpListener>>, ListenError> {
     let options = ListenOptions { reuse_port: front.threads > 1 };
-    let one = || front.listen.iter().map(|address| bind(*address, &options)).collect();
-    (0..front.threads).map(|_| one()).collect()
+    let mut threads: Vec<Vec<TcpListener>> = (0..front.threads).map(|_| Vec::new()).collect();
+    for address in &front.listen {
+        let passed = inherited.tcp(*address);
+        for listeners in &mut threads {
+            listeners.push(match &passed {
+                Some(listener) => {
+                    listener.try_clone().map_err(|cause| ListenError::Other { address: *address, cause })?
+                }
+                None => bind(*address, &options)?,
+            });
+        }
+    }
+    Ok(threads)
 }
 
 fn start_front(

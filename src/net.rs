@@ -5,6 +5,7 @@
 pub mod accept;
 pub mod drain;
 pub mod holder;
+pub mod inherited;
 pub mod limits;
 pub mod listen;
 pub mod proxy_protocol;

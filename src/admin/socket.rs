@@ -29,11 +29,12 @@ pub enum AdminError {
     },
 }
 
-/// A bound admin socket, removed from the file system on drop.
+/// A bound admin socket.
 #[derive(Debug)]
 pub struct AdminSocket {
     pub(super) listener: UnixListener,
-    path: PathBuf,
+    /// Removed from the file system on drop, unless it is the service manager's.
+    path: Option<PathBuf>,
 }
 
 impl AdminSocket {
@@ -65,14 +66,26 @@ impl AdminSocket {
             socket.set_nonblocking(true)?;
             UnixListener::from_std(StdUnixListener::from(std::os::fd::OwnedFd::from(socket)))
         };
-        Ok(Self { listener: bind().map_err(failed)?, path: path.to_owned() })
+        Ok(Self { listener: bind().map_err(failed)?, path: Some(path.to_owned()) })
+    }
+
+    /// One that the service manager holds. Who may connect is the unit's affair (`SocketMode=`), and looked at when
+    /// he does. To be called inside a runtime.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn inherited(listener: StdUnixListener) -> Result<Self, AdminError> {
+        let failed = |source| AdminError::Io { path: PathBuf::from("from the service manager"), source };
+        Ok(Self { listener: UnixListener::from_std(listener).map_err(failed)?, path: None })
     }
 }
 
 impl Drop for AdminSocket {
     fn drop(&mut self) {
-        // Where it is gone already, all is well.
-        let _ = std::fs::remove_file(&self.path);
+        if let Some(path) = &self.path {
+            // Where it is gone already, all is well.
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 

@@ -5,9 +5,10 @@ use std::rc::Rc;
 
 use clap::Parser;
 
-use super::{Arguments, Failure, USAGE, helper_arguments, log, runtime};
+use super::{Arguments, FAILED, Failure, USAGE, helper_arguments, log, runtime};
 use crate::daemon;
 use crate::deploy::helper;
+use crate::net::inherited::Inherited;
 
 pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let config = arguments.load()?;
@@ -15,8 +16,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    let inherited = Inherited::take().map_err(|e| Failure::new(FAILED, e))?;
     let again = Arguments::parse();
-    daemon::run(config, Rc::new(move || again.load()), helper_arguments())?;
+    daemon::run(config, inherited, Rc::new(move || again.load()), helper_arguments())?;
     Ok(0)
 }
 

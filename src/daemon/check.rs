@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::gate::{self, GateLimits, GateState, Policy};
 use crate::hostname::Identifier;
 use crate::net::drain::StopTrigger;
+use crate::net::inherited::Inherited;
 use crate::preflight::{Preflight, PreflightError, VANTAGE};
 use crate::renewal::ca_facts;
 use crate::store::Store;
@@ -51,7 +52,7 @@ pub async fn check_once(config: Config, request: &CheckRequest) -> Result<CheckR
     let table = ChallengeTable::new();
     let (trigger, stop) = StopTrigger::new();
     let gate = GateState::new(table.clone(), Policy::from(&config.gate));
-    let (serving, problem) = match bind_gate(&config) {
+    let (serving, problem) = match bind_gate(&config, &mut Inherited::default()) {
         Ok(listeners) => {
             let limits = GateLimits::new(config.gate.max_connections);
             let serving = gate::serve_all(listeners, gate, limits, stop, config.grace);

@@ -13,6 +13,7 @@ use crate::challenge::ChallengeTable;
 use crate::config::Config;
 use crate::deploy::Helper;
 use crate::gate::{self, GateLimits, GateState, Policy};
+use crate::net::inherited::Inherited;
 use crate::renewal::{Door, Event, Keeper, Outcome, RehearsalRefused, Served, UnknownNames};
 use crate::store::{Store, StoreLock};
 
@@ -139,7 +140,7 @@ impl Once {
         let listen: OnDemand = {
             let config = config.clone();
             Box::new(move |stop| {
-                let listeners = bind_gate(&config)?;
+                let listeners = bind_gate(&config, &mut Inherited::default())?;
                 let limits = GateLimits::new(config.gate.max_connections);
                 let serving = gate::serve_all(listeners, gate.clone(), limits, stop, config.grace);
                 Ok(tokio::task::spawn_local(async move {

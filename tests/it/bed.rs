@@ -1,5 +1,6 @@
 //! The test bed: a folder, free ports, the binary and the servers around it, all gone when dropped.
 
+pub(crate) mod activator;
 pub(crate) mod apache;
 pub(crate) mod caddy;
 pub(crate) mod client;

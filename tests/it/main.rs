@@ -6,6 +6,7 @@
 mod bed;
 
 mod acme;
+mod activation;
 mod bad_ca;
 mod caddy;
 mod cli;

@@ -2,13 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::bed::activator::activate;
 use crate::bed::client::{get, is_open};
 use crate::bed::pebble::{Mood, Pebble};
-use crate::bed::process::{Process, run};
+use crate::bed::process::run;
 use crate::bed::wicketgate::{Daemon, Setup, command};
 use crate::bed::{Bed, PATIENCE, needs, until};
 
@@ -148,9 +148,7 @@ fn a_stop_does_not_linger() {
 fn an_inherited_socket_is_refused_with_the_reason() {
     let bed = Bed::new();
     let setup = Setup::embedded(&bed).certificate(&[NAME]).without_front();
-    let mut run_it = command(&write(&bed, &setup));
-    let mut process =
-        Process::start("wicketgate run", run_it.arg("run").env("LISTEN_FDS", "1").env("LISTEN_PID", "1"));
+    let config = write(&bed, &setup);
+    let process = activate(&bed, &[&setup.gate.to_string()], &config);
     process.wait_for_line("whoever holds the socket decides when it listens");
-    assert!(!process.wait(Duration::from_secs(10)).success());
 }
