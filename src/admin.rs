@@ -14,8 +14,14 @@
 //!
 //! The socket has mode 0600, and the kernel tells who is at the other end: root and the daemon's own
 //! user are served, nobody else.
+//!
+//! Beside it, where it is configured, a TCP listener only tells: metrics, health, and a page for a person.
 
 pub mod client;
+mod listener;
+mod metrics;
+mod overview;
+mod page;
 mod server;
 mod socket;
 
@@ -28,6 +34,7 @@ use crate::hostname::Identifier;
 use crate::preflight::{self, Certainty, Finding};
 use crate::renewal::{Asked, CertificateStatus, Outcome};
 
+pub use overview::{Counts, Knock, Overview};
 pub use server::{Actions, serve};
 pub use socket::{AdminError, AdminSocket};
 

@@ -544,6 +544,8 @@ pub struct HelperUnit {
 pub struct Admin {
     /// The unix socket.
     pub socket: PathBuf,
+    /// Where anybody may look: metrics, health and the status page.
+    pub listen: Option<SocketAddr>,
 }
 
 /// `[notify]`

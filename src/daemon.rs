@@ -163,6 +163,7 @@ async fn control(
         Some(listener) => AdminSocket::inherited(listener)?,
         None => AdminSocket::bind(&config.admin.socket)?,
     };
+    let page = config.admin.listen.map(|address| bind_page(address, &mut inherited)).transpose()?;
     inherited.finish()?;
 
     let (trigger, stop) = StopTrigger::new();
@@ -204,6 +205,7 @@ async fn control(
     }
 
     let announcer = Rc::new(Announcer::new(&config));
+    let (seen_gate, seen_front) = (gate.clone(), front.clone());
     let daemon = Rc::new(Daemon {
         keeper: keeper.clone(),
         load,
@@ -249,6 +251,8 @@ async fn control(
                 })
             }
         }),
+        gate: seen_gate,
+        front: seen_front,
         openings: Box::new({
             let openings = openings.clone();
             move || openings.state()
@@ -256,7 +260,7 @@ async fn control(
         log: log.clone(),
         since: Timestamp::try_from(clock::now()).unwrap_or(Timestamp::MAX),
     };
-    let admin = tokio::task::spawn_local(admin::serve(admin, actions, stop.clone()));
+    let admin = tokio::task::spawn_local(admin::serve(admin, page, actions, stop.clone()));
     announce::ready(&config, &keeper);
     notify(&[NotifyState::Ready]);
 
@@ -388,6 +392,7 @@ fn needs_restart(before: &Config, after: &Config) -> Vec<&'static str> {
     check("[[gate.opening]]", before.gate.openings.is_empty() == after.gate.openings.is_empty());
     check("gate.max-connections", before.gate.max_connections == after.gate.max_connections);
     check("admin.socket", before.admin.socket == after.admin.socket);
+    check("admin.listen", before.admin.listen == after.admin.listen);
     match (&before.front, &after.front) {
         (Some(before), Some(after)) => {
             check("front.listen", before.listen == after.listen);
@@ -463,6 +468,11 @@ fn on_demand(config: Arc<Config>, gate: GateState, limits: GateLimits) -> OnDema
             let _ = joined.await;
         }))
     })
+}
+
+/// The listener for metrics, health and the status page.
+fn bind_page(address: SocketAddr, inherited: &mut Inherited) -> Result<TcpListener, ListenError> {
+    inherited.tcp(address).map_or_else(|| bind(address, &ListenOptions::default()), Ok)
 }
 
 /// One set of listeners a thread, sharing the ports; one that the service manager holds is the same for all.

@@ -33,6 +33,7 @@ use self::routes::Routes;
 use self::thread::Thread;
 use crate::config::Front;
 use crate::net::accept::accept_loop;
+use crate::net::counter::Counter;
 use crate::net::drain::Stop;
 use crate::net::limits::Connections;
 
@@ -44,13 +45,24 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(5);
 pub struct FrontState {
     resolver: CertificateResolver,
     routes: ArcSwap<Routes>,
+    /// What it did.
+    pub counts: FrontCounts,
+}
+
+/// What the front did since the start.
+#[derive(Debug, Default)]
+pub struct FrontCounts {
+    /// Connections.
+    pub connections: Counter,
+    /// Those that did not get beyond the handshake.
+    pub no_handshake: Counter,
 }
 
 impl FrontState {
     /// The state for a configuration.
     pub fn new(resolver: CertificateResolver, front: &Front) -> Self {
         resolver.set_default(front.default_certificate.as_deref());
-        Self { resolver, routes: ArcSwap::from_pointee(Routes::new(front)) }
+        Self { resolver, routes: ArcSwap::from_pointee(Routes::new(front)), counts: FrontCounts::default() }
     }
 
     /// The certificates.

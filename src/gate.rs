@@ -22,6 +22,7 @@ use ipnet::IpNet;
 use crate::challenge::ChallengeTable;
 use crate::config;
 use crate::hostname::Identifier;
+use crate::net::counter::Counter;
 
 pub use deadlines::GateLimits;
 use scanners::Scanners;
@@ -62,6 +63,19 @@ pub struct GateState {
     pub visits: Arc<Visits>,
     /// Who asked for what is not here.
     pub scanners: Arc<Scanners>,
+    /// What it did besides.
+    pub counts: Arc<GateCounts>,
+}
+
+/// What the gate did since the start, besides [`Visits`].
+#[derive(Debug, Default)]
+pub struct GateCounts {
+    /// Connections.
+    pub connections: Counter,
+    /// Requests redirected to https.
+    pub redirected: Counter,
+    /// Requests refused that were for no challenge: foreign hosts, malformed ones.
+    pub refused: Counter,
 }
 
 impl GateState {
@@ -73,6 +87,7 @@ impl GateState {
             served: Arc::default(),
             visits: Arc::default(),
             scanners: Arc::default(),
+            counts: Arc::default(),
         }
     }
 }

@@ -26,12 +26,18 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::{
-    AdminSocket, BODY_LIMIT, CheckReport, CheckRequest, Conclusion, DeployRequest, ForeignChallenge,
-    GateStatus, OpeningsState, Refusal, RehearseRequest, Reloaded, RenewRequest, StatusReport,
+    AdminSocket, BODY_LIMIT, CheckReport, CheckRequest, Conclusion, Counts, DeployRequest, ForeignChallenge,
+    GateStatus, Knock, OpeningsState, Overview, Refusal, RehearseRequest, Reloaded, RenewRequest,
+    StatusReport, listener,
 };
 use crate::challenge::{ChallengeGuard, ChallengeTable, Pending, Purpose, Token};
+use crate::clock;
 use crate::config::GateOpen;
+use crate::front::FrontState;
+use crate::gate::GateState;
+use crate::gate::visits::{Outcome as VisitOutcome, Visit};
 use crate::net::drain::Stop;
+use crate::notify::notice;
 use crate::renewal::{Event, Keeper, OpenDoor, Outcome, RehearsalRefused, UnknownNames};
 
 /// For a request's body to arrive.
@@ -59,6 +65,10 @@ pub struct Actions {
     pub reload: Box<dyn Fn() -> ReloadFuture>,
     /// Looks at names as a CA would.
     pub check: Box<dyn Fn(Vec<String>) -> CheckFuture>,
+    /// What the gate did.
+    pub gate: GateState,
+    /// What the front did.
+    pub front: Option<Arc<FrontState>>,
     /// Whether what stands before the gate is open.
     pub openings: Box<dyn Fn() -> Option<OpeningsState>>,
     /// Puts an event into the daemon's log.
@@ -87,9 +97,16 @@ impl Drop for Foreign {
     }
 }
 
-/// Serves the socket until the stop, on the keeper's thread.
-pub async fn serve(socket: AdminSocket, actions: Actions, stop: Stop) {
+/// Serves the socket, and the listener for everybody (`page`), until the stop, on the keeper's thread.
+pub async fn serve(socket: AdminSocket, page: Option<std::net::TcpListener>, actions: Actions, stop: Stop) {
     let desk = Rc::new(Desk { actions, stop: stop.clone(), foreign: RefCell::default() });
+    if let Some(page) = page {
+        let look = Rc::new({
+            let desk = desk.clone();
+            move || desk.overview()
+        });
+        tokio::task::spawn_local(listener::serve(page, look, stop.clone()));
+    }
     loop {
         let accepted = tokio::select! {
             () = stop.requested() => break,
@@ -180,6 +197,38 @@ impl Desk {
             digest: Some(self.actions.keeper.config().digest.clone()),
             gate: Some(self.gate()),
             certificates: self.actions.keeper.status(),
+        }
+    }
+
+    fn overview(&self) -> Overview {
+        let stamp = |at| Timestamp::try_from(at).unwrap_or(Timestamp::MAX);
+        let knock = |visit: Visit| Knock {
+            at: stamp(visit.at),
+            client: visit.client.to_string(),
+            host: visit.host.map(|host| host.to_string()),
+            outcome: visit.outcome.to_string(),
+            is_answered: visit.outcome == VisitOutcome::Answered,
+        };
+        let visits = self.actions.gate.visits.recent();
+        let (visited, counts) = (&self.actions.gate.visits, &self.actions.gate.counts);
+        Overview {
+            at: stamp(clock::now()),
+            host: notice::host(),
+            status: self.status(),
+            knocks: visits.into_iter().rev().map(knock).collect(),
+            counts: Counts {
+                gate_connections: counts.connections.get(),
+                answered: visited.answered(),
+                late: visited.late(),
+                unknown: visited.refused(),
+                redirected: counts.redirected.get(),
+                refused: counts.refused.get(),
+                front: self
+                    .actions
+                    .front
+                    .as_ref()
+                    .map(|front| (front.counts.connections.get(), front.counts.no_handshake.get())),
+            },
         }
     }
 

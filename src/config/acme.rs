@@ -1,8 +1,10 @@
 //! `[acme]`, `[admin]` and `[helper]`, checked.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use super::gate::listen_address;
 use super::problem::seen;
 use super::section::Section;
 use super::{Acme, Admin, Config, HelperUnit, Issuer};
@@ -103,13 +105,26 @@ pub(super) fn existing_file(section: &Section<'_>, name: &str, remedy: &str) -> 
     Some(path)
 }
 
+fn admin_socket(section: &Section<'_>) -> PathBuf {
+    section.path("socket").unwrap_or_else(|| PathBuf::from(Config::DEFAULT_SOCKET))
+}
+
 pub(super) fn admin(root: &Section<'_>) -> Admin {
     let section = root.table("admin");
-    let socket = section.path("socket").unwrap_or_else(|| PathBuf::from(Config::DEFAULT_SOCKET));
+    let socket = admin_socket(&section);
     if let (Err(message), Some(entry)) = (check_socket_path(&socket), section.entry("socket")) {
         entry.refuse(&message);
     }
-    Admin { socket }
+    let listen = section.entry("listen").and_then(|entry| {
+        let address: SocketAddr = entry.parsed(|text| listen_address(text, 9180))?;
+        if !address.ip().is_loopback() {
+            entry.warn(&format!(
+                "whoever reaches `{address}` may read which certificates there are and what fails; write a loopback address, or see to it that a packet filter lets the right ones through"
+            ));
+        }
+        Some(address)
+    });
+    Admin { socket, listen }
 }
 
 pub(super) fn helper(root: &Section<'_>) -> Option<HelperUnit> {
@@ -124,7 +139,7 @@ pub(super) fn helper(root: &Section<'_>) -> Option<HelperUnit> {
     let socket = section.path("socket")?;
     if let Err(message) = check_socket_path(&socket) {
         entry.refuse(&message);
-    } else if socket == admin(root).socket {
+    } else if socket == admin_socket(&root.table("admin")) {
         entry.refuse("the admin socket is there; give each a path of its own");
     }
     Some(HelperUnit { socket })

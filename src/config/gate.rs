@@ -61,7 +61,7 @@ pub(super) fn listen(section: &Section<'_>, port: u16) -> Vec<SocketAddr> {
     addresses
 }
 
-fn listen_address(text: &str, port: u16) -> Result<SocketAddr, String> {
+pub(super) fn listen_address(text: &str, port: u16) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }

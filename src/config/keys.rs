@@ -1,5 +1,4 @@
-//! Every key there is, in one table: what may be written where, which kind of value it takes, and
-//! which keys a later version will understand. Suggestions, the names of environment variables and the
+//! Every key there is, in one table: what may be written where, and which kind of value it takes. Suggestions, the names of environment variables and the
 //! test of `deploy/example.toml` come from here too.
 
 use super::document::{Node, Value};
@@ -25,8 +24,6 @@ pub(super) enum Kind {
     TableOrTables,
     /// A table whose keys are names of the administrator's choice, each of them a table.
     Named,
-    /// Refused, whatever it looks like: what this version does, and what to do instead.
-    Later(&'static str, &'static str),
 }
 
 /// A key by its full path; `*` stands for a name of the administrator's choice.
@@ -142,10 +139,7 @@ pub(super) const KEYS: &[Key] = &[
     key("notify.mail.roots", Kind::Text),
     key("admin", Kind::Table),
     key("admin.socket", Kind::Text),
-    key(
-        "admin.listen",
-        Kind::Later("it has no status page", "remove the key and ask `wicketgate status --json`"),
-    ),
+    key("admin.listen", Kind::Text),
 ];
 
 impl Key {
@@ -166,7 +160,7 @@ impl Key {
     }
 }
 
-/// Refuses unknown keys, keys of later versions, and values of the wrong kind.
+/// Refuses unknown keys and values of the wrong kind.
 pub(super) fn check(root: &Node, report: &Report) {
     check_table(root, "", "", report);
 }
@@ -189,7 +183,6 @@ fn check_table(node: &Node, pattern: &str, shown: &str, report: &Report) {
 fn check_value(node: &Node, key: &Key, pattern: &str, shown: &str, report: &Report) {
     let refuse = |node: &Node, message: &str| report.refuse(&node.origin, Some(shown), message);
     match (key.kind, &node.value) {
-        (Kind::Later(what, instead), _) => refuse(node, &not_yet(what, instead)),
         (Kind::Text | Kind::Duration | Kind::TextOrList, Value::Text(_))
         | (Kind::Integer, Value::Integer(_))
         | (Kind::Boolean, Value::Boolean(_)) => {}
@@ -247,7 +240,7 @@ fn wrong_kind(node: &Node, key: &Key) -> String {
         (Kind::Table, Value::List(_)) if key.path != "deploy.*" => {
             format!("it is a single table; write `[{}]` with one bracket", key.path)
         }
-        (Kind::Table | Kind::TableOrTables | Kind::Named | Kind::Later(..), _) => {
+        (Kind::Table | Kind::TableOrTables | Kind::Named, _) => {
             // Not with the value: under `acme.eab` it could be the secret itself.
             let kind = if let Value::Text(_) = node.value { "a text" } else { &seen_value };
             format!("{kind} is not a table; write `{}` and its keys below it", header(key.path))
@@ -298,7 +291,7 @@ fn unknown(pattern: &str, name: &str) -> String {
     if let Some(near) = nearest(name, siblings) {
         return format!("unknown; did you mean `{near}`?");
     }
-    let known = || KEYS.iter().filter(|key| !matches!(key.kind, Kind::Later(..))).map(Key::split);
+    let known = || KEYS.iter().map(Key::split);
     let elsewhere: Vec<_> = known()
         .filter(|(table, last)| *last == name && !table.is_empty())
         .map(|(table, _)| format!("`{}`", header(table)))

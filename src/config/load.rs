@@ -76,7 +76,7 @@ impl Config {
     /// The path of every key that this version understands, `*` for a name of the administrator's
     /// choice.
     pub fn keys() -> impl Iterator<Item = &'static str> {
-        keys::KEYS.iter().filter(|key| !matches!(key.kind, keys::Kind::Later(..))).map(|key| key.path)
+        keys::KEYS.iter().map(|key| key.path)
     }
 }
 
@@ -134,6 +134,7 @@ fn build(root: &Section<'_>) -> (Config, bool) {
         warnings: Vec::new(),
         files: Vec::new(),
     };
+    check_page(root, &config);
     if let Some(front) = &config.front {
         check_listeners(root, &config.gate, front);
         check_upstreams(root, &config, front);
@@ -185,6 +186,16 @@ fn check_listeners(root: &Section<'_>, gate: &Gate, front: &Front) {
                 None => root.table("front").refuse_missing("listen", &message),
             }
         }
+    }
+}
+
+/// The page for everybody is neither the gate's nor the front's.
+fn check_page(root: &Section<'_>, config: &Config) {
+    let Some(ours) = config.admin.listen else { return };
+    let front = config.front.iter().flat_map(|front| &front.listen);
+    let theirs = config.gate.listen.iter().chain(front).find(|theirs| gate::collide(ours, **theirs));
+    if let (Some(theirs), Some(entry)) = (theirs, root.table("admin").entry("listen")) {
+        entry.refuse(&format!("`{ours}` is taken: gate or front listens on `{theirs}`; choose another port"));
     }
 }
 

@@ -153,13 +153,18 @@ pub(super) async fn serve(thread: Rc<Thread>, tcp: TcpStream, peer: IpAddr, admi
     let accepted = Instant::now();
     let registered = thread.watch.register(poll_fn(|context| Poll::Ready(context.waker().clone())).await);
     // Phases are boxed so that an idle connection holds no room for its handshake.
+    thread.state.counts.connections.add();
     let secured = match Box::pin(secure(&thread, tcp, accepted, &admission)).await {
         Some(Ok(secured)) => secured,
         Some(Err(error)) => {
+            thread.state.counts.no_handshake.add();
             tracing::debug!(client = %peer, %error, "no handshake");
             return;
         }
-        None => return,
+        None => {
+            thread.state.counts.no_handshake.add();
+            return;
+        }
     };
     let Secured { stream, served } = secured;
     let (_, tls) = stream.get_ref();

@@ -126,6 +126,7 @@ impl Gate {
                 if gate.connections.is_empty() {
                     gate.first.notify_one();
                 }
+                gate.state.counts.connections.add();
                 let admission = gate.connections.admit();
                 spawn_local(gate.clone().converse(stream, peer, admission));
             }));
@@ -336,6 +337,11 @@ impl hyper::service::Service<http::Request<Incoming>> for Answering {
 
 impl Answering {
     fn report(&self, reply: &Reply, request: &http::request::Parts, policy: &Policy) {
+        match reply {
+            Reply::Challenge { .. } | Reply::NoChallenge { .. } => {}
+            Reply::Redirect { .. } => self.gate.state.counts.redirected.add(),
+            _ => self.gate.state.counts.refused.add(),
+        }
         match reply {
             Reply::Challenge { host, .. } => self.report_visit(Outcome::Answered, host, request, policy),
             Reply::NoChallenge { reason, host } => self.report_visit(*reason, host, request, policy),

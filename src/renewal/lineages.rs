@@ -483,6 +483,8 @@ impl Lineage {
             days_left: remaining.map(|(days, _)| rounded(days, 100.0)),
             fraction_left: remaining.map(|(_, fraction)| rounded(fraction, 1000.0)),
             explanation_url: self.explanation().map(str::to_owned),
+            window: self.suggested().map(|window| (window.start, window.end)),
+            failures_left_count: Some(left.automatic).filter(|count| *count != u32::MAX),
             failures_left: left.says,
             failures_left_at: self.issuers[0].name(),
             failing: failing.collect(),

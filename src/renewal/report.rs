@@ -314,7 +314,13 @@ pub struct CertificateStatus {
     pub fraction_left: Option<f64>,
     /// Where the CA explains the moment that it wants the renewal at.
     pub explanation_url: Option<String>,
-    /// Attempts that may still fail at the CA that is asked next, in words.
+    /// When the CA wants it renewed (RFC 9773), from and to.
+    #[serde(default)]
+    pub window: Option<(Timestamp, Timestamp)>,
+    /// Attempts that may still fail at the CA that is asked next; `None` where it does not count them.
+    #[serde(default)]
+    pub failures_left_count: Option<u32>,
+    /// The same in words.
     pub failures_left: String,
     /// That CA's name in the configuration: the first issuer, whoever signed the live version.
     #[serde(default)]

@@ -565,7 +565,7 @@ fn what_is_wrong_in_environment_and_flags_is_said_by_their_names() {
             ("WICKETGATE_GATE__REDIRECT__PORT", "0"),
             ("WICKETGATE_GATE__REDIRECT__ALSO_HOSTS", "a.b"),
             ("WICKETGATE_GATE__MATCH_HOST", "yes"),
-            ("WICKETGATE_ADMIN__LISTEN", "127.0.0.1:9180"),
+            ("WICKETGATE_ADMIN__LISTEN", "127.0.0.1"),
             ("WICKETGATE_ACME__CONTACT", "ops"),
         ],
         "--hostname *.example.net --hostname a.example.net --issuer lets-encrypt --key-type dsa --front-listen 443",
@@ -575,9 +575,9 @@ fn what_is_wrong_in_environment_and_flags_is_said_by_their_names() {
 WICKETGATE_GATE__MATCH_HOST: `yes` is neither true nor false; write one of them
 WICKETGATE_GATE__REDIRECT__ALSO_HOSTS: it is a list, which a variable cannot hold; write it in the file
 WICKETGATE_GATE__REDIRECT__STATUS: `abc` is not a whole number; write digits only
-WICKETGATE_ADMIN__LISTEN: this version does not do that yet: it has no status page; remove the key and ask `wicketgate status --json`
 WICKETGATE_ACME__CONTACT: `ops` is not a mail address; write it as in "ops@example.net"
 WICKETGATE_GATE__REDIRECT__PORT: `0` is out of range; write 1 to 65535
+WICKETGATE_ADMIN__LISTEN: `127.0.0.1` is no address to listen on; write an IP address and a port, as in "127.0.0.1:9180"
 --issuer: `lets-encrypt` is no issuer; write "letsencrypt", "letsencrypt-staging", "zerossl", "google" or "embedded", or an https:// directory URL; did you mean "letsencrypt"?
 --hostname: `*.example.net` is a wildcard: http-01 cannot prove control over one; list each hostname by itself
 --key-type: `dsa` is no key type; write "ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-3072" or "rsa-4096"

@@ -21,6 +21,9 @@ const COMPOSERS: &[&str] = &["cli", "daemon", "lib", "main"];
 
 /// Files that decide and do nothing else.
 const PURE: &[&str] = &[
+    "admin/metrics.rs",
+    "admin/page.rs",
+    "deploy/openings/nftables.rs",
     "deploy/scripts.rs",
     "deploy/services.rs",
     "deploy/transaction.rs",

@@ -25,6 +25,7 @@ mod import;
 mod nginx;
 mod notify;
 mod openings;
+mod page;
 mod pairs;
 mod pebble;
 mod preflight;
