@@ -33,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use crate::hostname::Identifier;
 use crate::preflight::{self, Certainty, Finding};
 use crate::renewal::{Asked, CertificateStatus, Outcome};
+use crate::sandbox::Part;
 
 pub use overview::{Counts, Knock, Overview};
 pub use server::{Actions, serve};
@@ -56,6 +57,9 @@ pub struct StatusReport {
     /// The gate; null where no daemon runs.
     #[serde(default)]
     pub gate: Option<GateStatus>,
+    /// What came of each part of the daemon's sandbox; empty where it is off.
+    #[serde(default)]
+    pub sandbox: Vec<Part>,
     /// Every configured certificate.
     pub certificates: Vec<CertificateStatus>,
 }

@@ -58,6 +58,8 @@ const EXIT_CODES: &str = "Exit codes: 0 all well; 1 something that was asked for
 
 /// The first argument of the process that wicketgate starts as its helper; the rest are its master's.
 const HELPER: &str = "helper-of";
+/// That of the process that starts helpers.
+const STARTER: &str = "starter-of";
 
 #[derive(Subcommand, Debug)]
 enum Command {
@@ -193,8 +195,10 @@ pub fn main() -> ExitCode {
     // What we were started with open is nothing that a command which we start should find.
     close_fds::CloseFdsBuilder::new().cloexecfrom(3);
     let mut given = std::env::args_os().skip(1);
-    if given.next().is_some_and(|first| first == HELPER) {
-        return conclude(run::helper(given));
+    match given.next() {
+        Some(first) if first == HELPER => return conclude(run::helper(given)),
+        Some(first) if first == STARTER => return conclude(run::starter(given)),
+        _ => {}
     }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
@@ -302,8 +306,16 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 
 /// The arguments with which the helper finds the same configuration.
 fn helper_arguments() -> Vec<OsString> {
-    let ours = std::env::args_os().skip(1);
-    std::iter::once(OsString::from(HELPER)).chain(ours).collect()
+    arguments_of(HELPER, std::env::args_os().skip(1))
+}
+
+/// The arguments of the process that starts helpers.
+fn starter_arguments() -> Vec<OsString> {
+    arguments_of(STARTER, std::env::args_os().skip(1))
+}
+
+fn arguments_of(first: &str, ours: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    std::iter::once(OsString::from(first)).chain(ours).collect()
 }
 
 #[cfg(test)]

@@ -69,6 +69,10 @@ pub struct Config {
     pub admin: Admin,
     /// Hex SHA-256 over all values from all sources: equal digests mean equal configurations.
     pub digest: String,
+    /// Whom `run` becomes once everything is bound, and his first group; `None`: the owner of the state directory.
+    pub user: Option<(String, Option<String>)>,
+    /// How far `run` confines itself.
+    pub sandbox: Sandbox,
     /// How long `run` waits for open connections when it stops (`grace`).
     pub grace: Duration,
     /// Things that were accepted but deserve a word, one sentence each.
@@ -265,6 +269,17 @@ pub enum OpeningWay {
         /// For each of them.
         timeout: Duration,
     },
+}
+
+/// How far `run` confines itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sandbox {
+    /// As far as the kernel goes.
+    Auto,
+    /// Wholly, or it does not start.
+    Required,
+    /// Not at all.
+    Off,
 }
 
 /// When the gate listens.

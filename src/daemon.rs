@@ -8,11 +8,13 @@ mod check;
 mod notices;
 mod once;
 mod openings;
+mod room;
 
 use std::ffi::OsString;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -29,13 +31,15 @@ use crate::admin::{self, Actions, AdminError, AdminSocket};
 use crate::challenge::ChallengeTable;
 use crate::clock;
 use crate::config::{Config, ConfigError, Front, GateOpen};
-use crate::deploy::{DeployError, Helper};
+use crate::deploy::DeployError;
+use crate::deploy::starter::Starter;
 use crate::front::{self, CertificateResolver, FrontState};
 use crate::gate::{self, GateLimits, GateState, Policy};
 use crate::net::drain::{Stop, StopTrigger};
 use crate::net::inherited::{Inherited, InheritedError};
 use crate::net::listen::{ListenError, ListenOptions, bind};
 use crate::renewal::{Door, DoorError, Keeper, Opened, Served};
+use crate::sandbox::{SandboxError, UserError};
 use crate::store::{Store, StoreError};
 
 use announce::Announcer;
@@ -43,6 +47,7 @@ pub use check::{CheckError, check_once};
 use notices::Notices;
 pub use once::{OnceError, deploy_once, rehearse_once, renew_once};
 use openings::Openings;
+use room::{Room, Source};
 
 /// Why the daemon did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +55,27 @@ pub enum DaemonError {
     /// The state directory.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Nobody to become.
+    #[error(transparent)]
+    User(UserError),
+    /// The state directory is another's.
+    #[error(
+        "{} belongs to uid {owner}, and `user` is {user}: run `chown -R {user}: {}`, or name its owner", state.display(), state.display()
+    )]
+    NotHis {
+        /// The folder.
+        state: PathBuf,
+        /// The configured user.
+        user: String,
+        /// Whose it is.
+        owner: u32,
+    },
+    /// The sandbox.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// A file that resolves names was replaced, and a new process has to read it.
+    #[error("{0} was replaced, and cannot be read from within the sandbox: a new start reads it")]
+    Replaced(&'static str),
     /// A listener.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -84,6 +110,9 @@ pub enum DaemonError {
 /// when the others have decided already.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// How often it is looked whether what the sandbox was made for is still there.
+const LOOK: Duration = Duration::from_secs(60);
+
 /// Reads the configuration afresh.
 pub type Loader = Rc<dyn Fn() -> Result<Config, ConfigError>>;
 
@@ -96,10 +125,11 @@ pub fn run(
     inherited: Inherited,
     load: Loader,
     helper_arguments: Vec<OsString>,
+    starter_arguments: &[OsString],
 ) -> Result<(), DaemonError> {
+    let source = Source::new(&config, helper_arguments, starter_arguments)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let ended =
-        LocalSet::new().block_on(&runtime, control(Arc::new(config), inherited, load, helper_arguments));
+    let ended = LocalSet::new().block_on(&runtime, control(Arc::new(config), inherited, load, source));
     // Nothing is left that is worth waiting for, a key being made for a given-up order, say.
     runtime.shutdown_background();
     ended
@@ -114,6 +144,7 @@ struct Daemon {
     announcer: Rc<Announcer>,
     notices: Rc<Notices>,
     openings: Rc<Openings>,
+    room: Room,
     /// One reload at a time.
     reloading: Mutex<()>,
 }
@@ -122,27 +153,28 @@ async fn control(
     config: Arc<Config>,
     mut inherited: Inherited,
     load: Loader,
-    helper_arguments: Vec<OsString>,
+    source: Source,
 ) -> Result<(), DaemonError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
 
+    let mut room = Room::prepare(&config)?;
     let store = Store::open(&config.state_dir)?;
     let lock = store.lock()?;
     if let Some(sentence) = lock.unwritable() {
         tracing::error!("{sentence}");
     }
-    let (notices, unread) = Notices::open(config.clone(), helper_arguments.clone())?;
+    let (notices, unread) = Notices::open(config.clone(), source.helper())?;
     for sentence in unread {
         tracing::warn!("{sentence}");
     }
-    let helper = Helper::new(helper_arguments.clone());
+    let helper = source.helper();
     if !config.deploy.is_empty() {
         helper.start(&config).await?;
     }
     notices.start_helper().await?;
-    let openings = Openings::new(config.clone(), helper_arguments);
+    let openings = Openings::new(config.clone(), source.helper());
     openings.start_helper().await?;
     // First of all: whatever ended the last one may have left it open.
     openings.settle().await;
@@ -165,6 +197,9 @@ async fn control(
     };
     let page = config.admin.listen.map(|address| bind_page(address, &mut inherited)).transpose()?;
     inherited.finish()?;
+    room.hand_over(&config.admin.socket);
+    // Nothing has been read from the network, and there is no other thread yet.
+    let sandbox = room.enter(&config)?;
 
     let (trigger, stop) = StopTrigger::new();
     let (ended, mut broken) = mpsc::unbounded_channel();
@@ -184,7 +219,7 @@ async fn control(
             }
         }
         None => {
-            let gate = on_demand(config.clone(), gate.clone(), limits);
+            let gate = on_demand(config.clone(), gate.clone(), limits, source.starter());
             Door::momentary(opener(Some(gate), &openings), LINGER)
         }
     };
@@ -196,6 +231,7 @@ async fn control(
     for sentence in told {
         tracing::warn!("{sentence}");
     }
+    keeper.settle_embedded(room.embedded.clone());
     let front = match (&config.front, resolver) {
         (Some(front), Some(resolver)) => Some(Arc::new(FrontState::new(resolver, front))),
         _ => None,
@@ -214,6 +250,7 @@ async fn control(
         announcer: announcer.clone(),
         notices: notices.clone(),
         openings: openings.clone(),
+        room,
         reloading: Mutex::default(),
     });
     let actions_table = table.clone();
@@ -253,6 +290,7 @@ async fn control(
         }),
         gate: seen_gate,
         front: seen_front,
+        sandbox,
         openings: Box::new({
             let openings = openings.clone();
             move || openings.state()
@@ -273,6 +311,7 @@ async fn control(
         async move { notices.serve().await }
     });
     let mut fate = Ok(());
+    let mut looking = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
             // Renewals that stop without a word would be found out when certificates have ended.
@@ -291,6 +330,14 @@ async fn control(
             }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            _ = looking.tick() => {
+                let Some(path) = daemon.room.replaced() else { continue };
+                if std::env::var_os("NOTIFY_SOCKET").is_some() {
+                    fate = Err(DaemonError::Replaced(path));
+                    break;
+                }
+                tracing::error!("{path} was replaced, and cannot be read from within the sandbox: restart wicketgate, or names may not be resolved");
+            }
             // In a task of its own: it waits for a pass under way, and a stop shall not.
             _ = hang_up.recv() => {
                 let daemon = daemon.clone();
@@ -353,6 +400,13 @@ impl Daemon {
             let verb = if fixed.len() == 1 { "needs" } else { "need" };
             return Err(format!("a change of {} {verb} a restart; nothing has changed", fixed.join(", ")));
         }
+        let lacks = self.room.lacks(&config);
+        if !lacks.is_empty() {
+            return Err(format!(
+                "the sandbox only narrows, and {} needs a restart; nothing has changed",
+                lacks.join(", ")
+            ));
+        }
         let mut told = config.warnings.clone();
         self.gate.policy.store(Arc::new(Policy::from(&config.gate)));
         if let (Some(state), Some(front)) = (&self.front, &config.front) {
@@ -386,6 +440,8 @@ fn needs_restart(before: &Config, after: &Config) -> Vec<&'static str> {
         }
     };
     check("state-dir", before.state_dir == after.state_dir);
+    check("user", before.user == after.user);
+    check("sandbox", before.sandbox == after.sandbox);
     check("grace", before.grace == after.grace);
     check("gate.listen", before.gate.listen == after.gate.listen);
     check("gate.open", before.gate.open == after.gate.open);
@@ -455,9 +511,20 @@ async fn ended(serving: Option<tokio::task::JoinHandle<()>>) {
 }
 
 /// Opens the gate on demand, on a thread of its own as ever.
-fn on_demand(config: Arc<Config>, gate: GateState, limits: GateLimits) -> OnDemand {
+fn on_demand(
+    config: Arc<Config>,
+    gate: GateState,
+    limits: GateLimits,
+    starter: Option<Arc<Starter>>,
+) -> OnDemand {
     Box::new(move |stop| {
-        let listeners = bind_gate(&config, &mut Inherited::default())?;
+        let listeners = bind_gate(&config, &mut Inherited::default()).map_err(|e| match (e, &starter) {
+            // What cannot be seen from within the sandbox.
+            (ListenError::InUse { address, holder: None }, Some(starter)) => {
+                ListenError::InUse { address, holder: starter.holder(address.port()) }
+            }
+            (e, _) => e,
+        })?;
         let (gate, grace) = (gate.clone(), config.grace);
         let serve = move || gate::serve_all(listeners, gate, limits, stop, grace);
         let thread = serving_thread("gate", None, serve)

@@ -21,6 +21,7 @@ mod processes;
 mod running;
 mod scripts;
 mod services;
+pub mod starter;
 pub mod transaction;
 mod trust;
 pub mod verify;

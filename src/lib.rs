@@ -37,6 +37,7 @@ pub mod rehearsal;
 pub mod store;
 
 pub mod net;
+pub mod sandbox;
 
 pub mod config;
 

@@ -30,6 +30,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use socket2::Socket;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -77,6 +78,8 @@ const MIN_LEAF_LIFETIME: Duration = Duration::from_secs(30);
 const MAX_LEAF_LIFETIME: Duration = Duration::from_secs(398 * 24 * 3600);
 
 /// Real CAs go back by an hour.
+/// Connections that wait until they are accepted.
+const BACKLOG: i32 = 128;
 const MAX_BACKDATE: Duration = DAY;
 
 /// How an embedded CA shall run.
@@ -84,6 +87,8 @@ const MAX_BACKDATE: Duration = DAY;
 pub struct Settings {
     /// Where its API listens; loopback only.
     pub listen: SocketAddr,
+    /// A socket that is bound already, to listen on in place of that.
+    pub bound: Option<Arc<Socket>>,
     /// Where http-01 validations are sent, with the identifier as Host.
     pub gate: SocketAddr,
     /// What it issues for; nothing else, and its root could not vouch for anything else.
@@ -111,6 +116,7 @@ impl Settings {
     pub fn new(gate: SocketAddr, permitted: Vec<Identifier>) -> Self {
         Self {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            bound: None,
             gate,
             permitted,
             root_lifetime: 30 * DAY,
@@ -181,6 +187,7 @@ impl EmbeddedCa {
     pub async fn start(settings: Settings) -> Result<Self, RehearsalError> {
         let Settings {
             listen,
+            bound,
             gate,
             permitted,
             root_lifetime,
@@ -204,7 +211,13 @@ impl EmbeddedCa {
         }
         let external = external::ExternalAccounts::new(external_accounts)?;
         let bind = |source| RehearsalError::Bind { address: listen, source };
-        let listener = TcpListener::bind(listen).await.map_err(bind)?;
+        let listener = match bound {
+            Some(bound) => {
+                let socket = bound.try_clone().map_err(bind)?;
+                socket.listen(BACKLOG).and_then(|()| TcpListener::from_std(socket.into())).map_err(bind)?
+            }
+            None => TcpListener::bind(listen).await.map_err(bind)?,
+        };
         let base = format!("https://{}", listener.local_addr().map_err(bind)?);
 
         let terms = authority::Terms { lifetime: root_lifetime, backdate };

@@ -39,6 +39,7 @@ use crate::gate::visits::{Outcome as VisitOutcome, Visit};
 use crate::net::drain::Stop;
 use crate::notify::notice;
 use crate::renewal::{Event, Keeper, OpenDoor, Outcome, RehearsalRefused, UnknownNames};
+use crate::sandbox::Part;
 
 /// For a request's body to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
@@ -65,6 +66,8 @@ pub struct Actions {
     pub reload: Box<dyn Fn() -> ReloadFuture>,
     /// Looks at names as a CA would.
     pub check: Box<dyn Fn(Vec<String>) -> CheckFuture>,
+    /// What came of each part of the sandbox.
+    pub sandbox: Vec<Part>,
     /// What the gate did.
     pub gate: GateState,
     /// What the front did.
@@ -196,6 +199,7 @@ impl Desk {
             since: Some(self.actions.since),
             digest: Some(self.actions.keeper.config().digest.clone()),
             gate: Some(self.gate()),
+            sandbox: self.actions.sandbox.clone(),
             certificates: self.actions.keeper.status(),
         }
     }

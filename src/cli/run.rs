@@ -5,9 +5,13 @@ use std::rc::Rc;
 
 use clap::Parser;
 
-use super::{Arguments, FAILED, Failure, USAGE, helper_arguments, log, runtime};
+use super::{
+    Arguments, FAILED, Failure, HELPER, USAGE, arguments_of, helper_arguments, log, runtime,
+    starter_arguments,
+};
 use crate::daemon;
 use crate::deploy::helper;
+use crate::deploy::starter::serve_starts;
 use crate::net::inherited::Inherited;
 
 pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
@@ -18,7 +22,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     }
     let inherited = Inherited::take().map_err(|e| Failure::new(FAILED, e))?;
     let again = Arguments::parse();
-    daemon::run(config, inherited, Rc::new(move || again.load()), helper_arguments())?;
+    daemon::run(config, inherited, Rc::new(move || again.load()), helper_arguments(), &starter_arguments())?;
+    Ok(0)
+}
+
+/// The process that starts helpers, with its master's arguments.
+pub(super) fn starter(arguments: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
+    serve_starts(&arguments_of(HELPER, arguments))?;
     Ok(0)
 }
 

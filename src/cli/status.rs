@@ -69,7 +69,15 @@ fn from_disk(config: &Config) -> Result<StatusReport, Failure> {
         output::complain(&sentence);
     }
     let certificates = lineages.status(store.as_ref(), config, &ledger, now);
-    Ok(StatusReport { pid: None, version: None, since: None, digest: None, gate: None, certificates })
+    Ok(StatusReport {
+        pid: None,
+        version: None,
+        since: None,
+        digest: None,
+        gate: None,
+        sandbox: Vec::new(),
+        certificates,
+    })
 }
 
 /// The report for a person.
@@ -88,6 +96,9 @@ fn describe(report: &StatusReport, now: SystemTime) -> String {
         let listen: Vec<_> = gate.listen.iter().map(ToString::to_string).collect();
         let now = if gate.listening { "open now" } else { "shut now" };
         text.push_str(&format!("the gate on {} is open during orders only: {now}\n", listen.join(", ")));
+    }
+    for part in &report.sandbox {
+        text.push_str(&format!("sandbox: {} {}: {}\n", part.part, part.state, part.note));
     }
     match report.gate.as_ref().and_then(|gate| gate.openings.as_ref()) {
         Some(OpeningsState::Shut) => {
@@ -219,8 +230,15 @@ mod tests {
             certificate[key] = value.clone();
         }
         let certificates = vec![serde_json::from_value(certificate).unwrap()];
-        let report =
-            StatusReport { pid: None, version: None, since: None, digest: None, gate: None, certificates };
+        let report = StatusReport {
+            pid: None,
+            version: None,
+            since: None,
+            digest: None,
+            gate: None,
+            sandbox: Vec::new(),
+            certificates,
+        };
         let now: Timestamp = "2026-11-27T00:00:00Z".parse().unwrap();
         describe(&report, now.into())
     }

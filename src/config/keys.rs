@@ -40,6 +40,9 @@ const fn key(path: &'static str, kind: Kind) -> Key {
 pub(super) const KEYS: &[Key] = &[
     key("include", Kind::TextOrList),
     key("state-dir", Kind::Text),
+    key("user", Kind::Text),
+    key("group", Kind::Text),
+    key("sandbox", Kind::Text),
     key("grace", Kind::Duration),
     key("acme", Kind::Table),
     key("acme.issuer", Kind::Text),

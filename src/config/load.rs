@@ -8,10 +8,10 @@ use std::time::Duration;
 use super::document::Node;
 use super::flags::Flags;
 use super::problem::{ConfigError, Origin, Report};
-use super::section::Section;
+use super::section::{Section, one_of};
 use super::{
-    CertificateRequest, Config, DEFAULT_FILE, DEFAULT_STATE_DIR, Front, Gate, Issuer, Upstream, acme,
-    certificates, deploy, environment, files, front, gate, keys, notify,
+    CertificateRequest, Config, DEFAULT_FILE, DEFAULT_STATE_DIR, Front, Gate, Issuer, Sandbox, Upstream,
+    acme, certificates, deploy, environment, files, front, gate, keys, notify,
 };
 use crate::hostname::Identifier;
 
@@ -129,6 +129,11 @@ fn build(root: &Section<'_>) -> (Config, bool) {
         helper: acme::helper(root),
         notify: notify::notify(root),
         admin: acme::admin(root),
+        user: user(root),
+        sandbox: root.parsed("sandbox", Sandbox::Auto, |text| {
+            let words = [("auto", Sandbox::Auto), ("required", Sandbox::Required), ("off", Sandbox::Off)];
+            one_of(text, "extent of the sandbox", &words)
+        }),
         digest: String::new(),
         grace: root.duration("grace", Duration::from_secs(30), Duration::ZERO..=Duration::from_secs(3600)),
         warnings: Vec::new(),
@@ -140,6 +145,26 @@ fn build(root: &Section<'_>) -> (Config, bool) {
         check_upstreams(root, &config, front);
     }
     (config, threads_are_given)
+}
+
+fn user(root: &Section<'_>) -> Option<(String, Option<String>)> {
+    let name = |key: &str| {
+        root.entry(key).and_then(|entry| {
+            entry.parsed(|text| match text {
+                "" => Err("an empty name; write one, or remove the key".to_owned()),
+                "root" if key == "user" => {
+                    Err("root is what it is to become something else than; remove the key to remain root"
+                        .to_owned())
+                }
+                text => Ok(text.to_owned()),
+            })
+        })
+    };
+    let (user, group) = (name("user"), name("group"));
+    if let (None, Some(entry)) = (root.entry("user"), root.entry("group")) {
+        entry.refuse("it goes with `user`; write that too, or remove it");
+    }
+    user.map(|user| (user, group))
 }
 
 fn state_dir(root: &Section<'_>) -> PathBuf {

@@ -1,6 +1,5 @@
 //! What of the renewals' events a person is told, and the tasks that tell it.
 
-use std::ffi::OsString;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,12 +40,9 @@ pub(super) struct Notices {
 impl Notices {
     /// Takes up what was left on disk; this process holds the state directory's lock. What could not be
     /// read is told.
-    pub(super) fn open(
-        config: Arc<Config>,
-        helper_arguments: Vec<OsString>,
-    ) -> Result<(Rc<Self>, Vec<String>), StoreError> {
+    pub(super) fn open(config: Arc<Config>, helper: Helper) -> Result<(Rc<Self>, Vec<String>), StoreError> {
         let (outbox, watched) = (Store::open(&config.state_dir)?, Store::open(&config.state_dir)?);
-        let (notifier, told) = Notifier::new(config, outbox, Helper::new(helper_arguments));
+        let (notifier, told) = Notifier::new(config, outbox, helper);
         let watch = ExpiryWatch::new(watched, host());
         Ok((Rc::new(Self { notifier, watch, host: host() }), told))
     }

@@ -72,7 +72,7 @@ async fn attend_once(
 ) -> Result<Conclusion, OnceError> {
     let once = Once::begin(config, helper_arguments.clone()).await?;
     let (notices, unread) =
-        Notices::open(once.keeper.config(), helper_arguments).map_err(DaemonError::Store)?;
+        Notices::open(once.keeper.config(), Helper::new(helper_arguments)).map_err(DaemonError::Store)?;
     for sentence in unread {
         tracing::warn!("{sentence}");
     }
@@ -150,7 +150,7 @@ impl Once {
                 }))
             })
         };
-        let openings = Openings::new(config.clone(), helper_arguments.clone());
+        let openings = Openings::new(config.clone(), Helper::new(helper_arguments.clone()));
         openings.start_helper().await.map_err(DaemonError::Deploy)?;
         openings.settle().await;
         // Who runs this waits for its end.

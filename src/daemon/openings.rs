@@ -2,7 +2,6 @@
 //! a server keeps waiting; renewed until they are shut; and what fails to shut is tried again, and told.
 
 use std::cell::{Cell, RefCell};
-use std::ffi::OsString;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,9 +31,9 @@ pub(super) struct Openings {
 }
 
 impl Openings {
-    pub(super) fn new(config: Arc<Config>, helper_arguments: Vec<OsString>) -> Rc<Self> {
+    pub(super) fn new(config: Arc<Config>, helper: Helper) -> Rc<Self> {
         Rc::new(Self {
-            helper: Helper::new(helper_arguments),
+            helper,
             config: RefCell::new(config),
             state: RefCell::default(),
             is_wanted: Cell::default(),

@@ -5,15 +5,17 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::BufReader;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Mutex;
 
 use super::command::NOTIFY_LIMIT;
 use super::openings;
+use super::starter::Starter;
 use super::wire::{self, Action, Answer, Request};
 use crate::config::Config;
 
@@ -51,8 +53,17 @@ pub enum DeployError {
 /// one thing at a time.
 #[derive(Debug)]
 pub struct Helper {
-    arguments: Vec<OsString>,
+    origin: Origin,
     running: Mutex<Option<Running>>,
+}
+
+/// Where a process comes from.
+#[derive(Debug)]
+enum Origin {
+    /// It is this binary with these arguments.
+    Arguments(Vec<OsString>),
+    /// Another process, with more rights, starts it.
+    Starter(Arc<Starter>),
 }
 
 #[derive(Debug)]
@@ -66,13 +77,20 @@ struct Running {
 #[derive(Debug)]
 enum Whose {
     Ours(Child),
+    /// Started by another process, which waits for its end.
+    Started,
     Theirs(PathBuf),
 }
 
 impl Helper {
     /// A helper that is this binary with `arguments`, unless the configuration names the socket of another.
     pub fn new(arguments: Vec<OsString>) -> Self {
-        Self { arguments, running: Mutex::new(None) }
+        Self { origin: Origin::Arguments(arguments), running: Mutex::new(None) }
+    }
+
+    /// A helper that another process starts, unless the configuration names the socket of another.
+    pub fn started_by(starter: Arc<Starter>) -> Self {
+        Self { origin: Origin::Starter(starter), running: Mutex::new(None) }
     }
 
     /// Starts it ahead of the first use, while this process still has all its rights, unless it is another
@@ -102,16 +120,22 @@ impl Helper {
     }
 
     fn spawn(&self) -> io::Result<Running> {
-        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        let (ours, whose) = match &self.origin {
+            Origin::Starter(starter) => (starter.helper()?, Whose::Started),
+            Origin::Arguments(arguments) => {
+                let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+                let child = Command::new("/proc/self/exe")
+                    .args(arguments)
+                    .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
+                    .stdout(Stdio::null())
+                    .process_group(0)
+                    .spawn()?;
+                (ours, Whose::Ours(child))
+            }
+        };
         ours.set_nonblocking(true)?;
-        let child = Command::new("/proc/self/exe")
-            .args(&self.arguments)
-            .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            .process_group(0)
-            .spawn()?;
         let (read, write) = UnixStream::from_std(ours)?.into_split();
-        Ok(Running { whose: Whose::Ours(child), read: BufReader::new(read), write })
+        Ok(Running { whose, read: BufReader::new(read), write })
     }
 
     /// Has the server's configuration tested; `false` where there is no test.
@@ -273,18 +297,29 @@ impl Helper {
 impl Running {
     fn is_wanted(&self, config: &Config) -> bool {
         match (&self.whose, &config.helper) {
-            (Whose::Ours(_), None) => true,
+            (Whose::Ours(_) | Whose::Started, None) => true,
             (Whose::Theirs(socket), Some(helper)) => *socket == helper.socket,
             _ => false,
         }
     }
 
     async fn end(self) {
-        let Self { whose, read, write } = self;
-        drop((read, write));
-        if let Whose::Ours(mut child) = whose {
-            // It ends by itself once its socket is closed; its status says nothing.
-            let _ = tokio::task::spawn_blocking(move || child.wait()).await;
+        let Self { whose, mut read, write } = self;
+        match whose {
+            Whose::Ours(mut child) => {
+                drop((read, write));
+                // It ends by itself once its socket is closed; its status says nothing.
+                let _ = tokio::task::spawn_blocking(move || child.wait()).await;
+            }
+            Whose::Started => {
+                // As dropping it does, but its end can be seen then.
+                drop(write);
+                while matches!(read.fill_buf().await, Ok(rest) if !rest.is_empty()) {
+                    let length = read.buffer().len();
+                    read.consume(length);
+                }
+            }
+            Whose::Theirs(_) => {}
         }
     }
 }
@@ -324,10 +359,14 @@ async fn ask(
         }
         Err(_) => {
             // Whatever holds it up, the next one is a new one; ours cannot refuse to end.
-            if let Whose::Ours(child) = &mut running.whose {
-                let _ = child.kill();
+            match &mut running.whose {
+                Whose::Ours(child) => {
+                    let _ = child.kill();
+                    running.end().await;
+                }
+                // Not waited for: it ends when its commands do.
+                Whose::Started | Whose::Theirs(_) => drop(running),
             }
-            running.end().await;
             let reason = format!("it did not answer within {} s and was left", limit.as_secs());
             Err(io::Error::new(io::ErrorKind::TimedOut, reason).into())
         }

@@ -6,9 +6,11 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use socket2::Socket;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use x509_parser::prelude::FromDer;
@@ -58,6 +60,8 @@ pub enum IssuerError {
 pub(super) struct Desk {
     slots: RefCell<HashMap<String, Rc<Slot>>>,
     embedded: Mutex<Option<EmbeddedCa>>,
+    /// Where the embedded CA listens, if that is settled.
+    bound: RefCell<Option<Arc<Socket>>>,
 }
 
 /// An account that is open, or being opened by one of those who want it.
@@ -67,6 +71,11 @@ type Slot = Mutex<Option<Session>>;
 const KEPT_ROOTS: usize = 4;
 
 impl Desk {
+    /// Has the embedded CA listen there, whenever it is started.
+    pub(super) fn settle_embedded(&self, bound: Arc<Socket>) {
+        *self.bound.borrow_mut() = Some(bound);
+    }
+
     /// The issuer's session, opened at the first call.
     pub(super) async fn session(
         &self,
@@ -181,7 +190,10 @@ impl Desk {
                 let mut embedded = self.embedded.lock().await;
                 let ca = match &mut *embedded {
                     Some(ca) => ca,
-                    none => none.insert(start_embedded(config, store).await?),
+                    none => {
+                        let bound = self.bound.borrow().clone();
+                        none.insert(start_embedded(config, store, bound).await?)
+                    }
                 };
                 roots.extend(CertificateDer::pem_slice_iter(ca.root_pem().as_bytes()).flatten());
                 ca.directory_url()
@@ -231,9 +243,14 @@ pub async fn ca_facts(config: &Config, store: Option<&Store>) -> (Vec<CaFacts>, 
     (all, warnings)
 }
 
-async fn start_embedded(config: &Config, store: &Store) -> Result<EmbeddedCa, IssuerError> {
+async fn start_embedded(
+    config: &Config,
+    store: &Store,
+    bound: Option<Arc<Socket>>,
+) -> Result<EmbeddedCa, IssuerError> {
     let permitted = config.certificates.iter().flat_map(|c| c.identifiers.iter().cloned()).collect();
-    let ca = EmbeddedCa::start(Settings::new(reachable(config.gate.listen[0]), permitted)).await?;
+    let settings = Settings { bound, ..Settings::new(reachable(config.gate.listen[0]), permitted) };
+    let ca = EmbeddedCa::start(settings).await?;
     let mut roots = vec![ca.root_pem().trim_end().to_owned()];
     if let Some(before) = store.embedded_roots()? {
         roots.extend(unexpired(&before).into_iter().take(KEPT_ROOTS));

@@ -375,6 +375,11 @@ impl Keeper {
         tokio::join!(self.helper.stop(), self.door.close());
     }
 
+    /// Has the embedded CA listen there, whenever it is started.
+    pub fn settle_embedded(&self, bound: Arc<socket2::Socket>) {
+        self.desk.settle_embedded(bound);
+    }
+
     /// The way in for the CA's validators, for whoever else expects somebody.
     pub fn door(&self) -> &Door {
         &self.door

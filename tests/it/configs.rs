@@ -338,6 +338,7 @@ fn the_example_loads_as_it_stands_and_says_the_defaults() {
     for default in [
         "state-dir",
         "grace",
+        "sandbox",
         "issuer",
         "concurrency",
         "listen = [\"[::]:80\"]",

@@ -11,7 +11,7 @@ const LEVELS: &[&[&str]] = &[
     &["admin"],
     &["doctor", "import", "notify", "renewal"],
     &["acme", "deploy", "front", "gate", "preflight", "rehearsal", "store"],
-    &["net"],
+    &["net", "sandbox"],
     &["config"],
     &["certificate", "challenge", "clock", "folder", "glob", "hostname", "words"],
 ];

@@ -33,6 +33,7 @@ mod preflight_dns;
 mod readme;
 mod rehearsal;
 mod renew;
+mod sandbox;
 mod scanners;
 mod schedule;
 mod servers;

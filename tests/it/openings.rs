@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use wicketgate::clock;
 
 use crate::bed::hosts::{Hosts, Knock};
-use crate::bed::process::{Process, Ran, run};
+use crate::bed::process::{Process, Ran, children, run};
 use crate::bed::{Bed, needs, until, until_within};
 
 const NAME: &str = "www.example.test";
@@ -77,14 +77,13 @@ fn text(bed: &Bed, openings: &str, more: &str) -> String {
     )
 }
 
-/// The daemon's helper for openings: without deploys and notices it has no other.
+/// The daemon's helper for openings: without deploys and notices it has no other. Another process has started it.
 fn helper(daemon: &Process) -> Pid {
-    let pid = daemon.id();
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-    let mut children = children.split_whitespace().map(|pid| pid.parse().unwrap());
-    let helper = children.next().and_then(Pid::from_raw).unwrap();
-    assert_eq!(children.next(), None);
-    helper
+    let starters = children(daemon.id());
+    assert_eq!(starters.len(), 1);
+    let helpers = children(starters[0].as_raw_nonzero().get().cast_unsigned());
+    assert_eq!(helpers.len(), 1);
+    helpers[0]
 }
 
 /// By commands that make and remove a file.
@@ -366,9 +365,7 @@ fn kills_at_random(seed: u64, kills: usize) -> Vec<(bool, Duration)> {
         std::thread::sleep(Duration::from_millis(random(300)));
         let victim = random(3);
         let pid = renew.id();
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        let helpers: Vec<_> =
-            children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect();
+        let helpers = children(pid);
         let was_open = rig.hosts.knock(80) != Knock::Silence;
         if victim != 0 {
             for helper in &helpers {

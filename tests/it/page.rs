@@ -98,7 +98,11 @@ fn it_only_tells_and_is_not_held_up() {
     let bed = Bed::new();
     let (_setup, _daemon, page) = start(&bed);
     for request in ["POST / HTTP/1.1", "PUT /metrics HTTP/1.1", "DELETE /challenges/x HTTP/1.1"] {
-        let answer = exchange(page, &format!("{request}\r\nHost: x\r\nContent-Length: 0\r\n\r\n")).unwrap();
+        let answer = exchange(
+            page,
+            &format!("{request}\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"),
+        )
+        .unwrap();
         assert_eq!(answer.status, 405, "{request}");
     }
     let long = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(20_000));

@@ -20,7 +20,7 @@ use wicketgate::rehearsal::{AnswerFault, AnswerScope, Faults};
 use crate::bed::client::served_leaf;
 use crate::bed::fickle::FickleCa;
 use crate::bed::pebble::{Mood, Pebble};
-use crate::bed::process::Process;
+use crate::bed::process::{Process, children};
 use crate::bed::wicketgate::{PROGRAM, Setup, clean, command};
 use crate::bed::{Bed, PATIENCE, needs, until};
 
@@ -155,8 +155,9 @@ fn a_helper_that_died_is_replaced() {
     let setup = with_service(setup, "true");
     let (daemon, _) = setup.start_until_served(&bed, NAME);
     daemon.process.wait_for_line("server was made to read it");
-    let children = format!("/proc/{0}/task/{0}/children", daemon.process.id());
-    let helper = fs::read_to_string(children).unwrap().trim().to_owned();
+    // Another process has started it.
+    let starter = children(daemon.process.id())[0].as_raw_nonzero().get().cast_unsigned();
+    let helper = children(starter)[0].as_raw_nonzero().to_string();
     assert!(Command::new("kill").args(["-KILL", &helper]).status().unwrap().success());
     let told = setup.command(&bed, &["renew", "--force"]).expect_code(0);
     assert!(told.text().contains("server was made to read it"), "{}", told.text());

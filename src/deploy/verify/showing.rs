@@ -192,8 +192,8 @@ impl Job {
                     // One that declines everything may yet learn.
                     versions.clone_from(&speaks);
                     // What the end of the wait has cut off says less than what was seen before.
-                    let is_cut_off =
-                        matches!(failed.fault, Fault::TimedOut(_)) && Instant::now() >= place.end;
+                    let is_cut_off = matches!(failed.fault, Fault::TimedOut(_) | Fault::Slow { .. })
+                        && Instant::now() >= place.end;
                     if !is_cut_off || wrong.is_none() {
                         wrong = Some(Wrong { address: failed.address, version, fault: failed.fault });
                     }

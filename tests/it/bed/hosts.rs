@@ -2,6 +2,7 @@
 //! outside. Network namespaces of the test's own; for root alone.
 
 use std::fs::File;
+use std::io::ErrorKind::{ConnectionRefused, ConnectionReset};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -76,12 +77,15 @@ impl Hosts {
 
     /// Knocks at the gate from outside.
     pub(crate) fn knock(&self, port: u16) -> Knock {
+        // Who waits for an answer asks again and again, and other tests want the processor too.
+        std::thread::sleep(Duration::from_millis(50));
         let outside = File::open(format!("/proc/{}/ns/net", self.outside.id())).unwrap();
         let knocking = std::thread::spawn(move || {
             move_into_link_name_space(outside.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
             match TcpStream::connect_timeout(&SocketAddr::from((GATE, port)), SILENCE) {
                 Ok(_) => Knock::Open,
-                Err(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => Knock::Refused,
+                // Reset by one that died in this very moment.
+                Err(e) if [ConnectionRefused, ConnectionReset].contains(&e.kind()) => Knock::Refused,
                 Err(e) if e.kind() == std::io::ErrorKind::TimedOut => Knock::Silence,
                 Err(e) => panic!("the wire is cut: {e}"),
             }

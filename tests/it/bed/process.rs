@@ -147,6 +147,14 @@ impl Ran {
     }
 }
 
+/// The processes that a process has started.
+pub(crate) fn children(pid: u32) -> Vec<Pid> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = tasks.map(|task| std::fs::read_to_string(task.path().join("children")).unwrap_or_default());
+    let all = lists.collect::<Vec<_>>().join(" ");
+    all.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
+}
+
 /// Runs a program to its end, which has to come within [`PATIENCE`].
 #[track_caller]
 pub(crate) fn run(command: &mut Command) -> Ran {

@@ -23,6 +23,8 @@ pub(crate) struct Setup {
     pub(crate) front: u16,
     pub(crate) socket: PathBuf,
     issuer: String,
+    /// Lines above the first table.
+    pub(crate) top: String,
     upstream: Option<String>,
     pub(crate) certificates: String,
     pub(crate) more: String,
@@ -56,6 +58,7 @@ impl Setup {
             front: bed.port(),
             socket: bed.path("admin.sock"),
             issuer,
+            top: String::new(),
             upstream: Some("demo".to_owned()),
             certificates: String::new(),
             more: String::new(),
@@ -110,10 +113,17 @@ impl Setup {
             )
         });
         format!(
-            "state-dir = {:?}\ngrace = \"5s\"\n[acme]\n{}terms-agreed = true\n\
+            "state-dir = {:?}\ngrace = \"5s\"\n{}[acme]\n{}terms-agreed = true\n\
              [gate]\nlisten = [\"127.0.0.1:{}\"]\nredirect = {{ port = {} }}\n\
              {front}[admin]\nsocket = {:?}\n{}{}",
-            self.state, self.issuer, self.gate, self.front, self.socket, self.certificates, self.more
+            self.state,
+            self.top,
+            self.issuer,
+            self.gate,
+            self.front,
+            self.socket,
+            self.certificates,
+            self.more
         )
     }
 
