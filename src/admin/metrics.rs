@@ -11,6 +11,7 @@ use prometheus_client::registry::Registry;
 
 use super::overview::Overview;
 use super::{GateStatus, OpeningsState};
+use crate::sandbox::State;
 
 /// What the text is (OpenMetrics 1.0).
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -24,6 +25,11 @@ struct OfCertificate {
 struct OfDeploy {
     certificate: String,
     service: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfPart {
+    part: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -46,6 +52,16 @@ pub(super) fn text(overview: &Overview) -> String {
     if let Some(since) = overview.status.since {
         all.register("start_time_seconds", "When the daemon was started", ConstGauge::new(seconds(since)));
     }
+    let sandbox = Numbers::<OfPart>::default();
+    for part in &overview.status.sandbox {
+        let enforced = match part.state {
+            State::On => 1.0,
+            State::Partly => 0.5,
+            State::Off => 0.0,
+        };
+        sandbox.get_or_create(&OfPart { part: part.part.clone() }).set(enforced);
+    }
+    all.register("sandbox_enforced", "Of each part of the sandbox, 1 for all of it, 0.5 for some", sandbox);
     certificates(&mut all, overview);
     deploys(&mut all, overview);
     gate(&mut all, overview);

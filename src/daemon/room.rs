@@ -1,6 +1,7 @@
 //! The room that the network-facing process shuts itself into once everything is bound, and what is outside of it:
 //! the process that starts its helpers.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
@@ -64,6 +65,8 @@ pub(super) struct Room {
     /// Ports of the proxies that the environment names.
     proxies: BTreeSet<u16>,
     plan: Option<Plan>,
+    /// Of [`REPLACED`], those that could be read when the door was shut, and have not been missed since.
+    watched: RefCell<Vec<&'static str>>,
 }
 
 impl Room {
@@ -83,6 +86,7 @@ impl Room {
             embedded_port: address.map_or(0, |address| address.port()),
             proxies: proxies(std::env::vars()),
             plan: None,
+            watched: RefCell::default(),
         })
     }
 
@@ -125,6 +129,8 @@ impl Room {
             tracing::info!("sandbox: {} {}: {}", part.part, part.state, part.note);
         }
         self.plan = Some(plan);
+        let is_read = |path: &&str| fs::File::open(path).is_ok();
+        *self.watched.borrow_mut() = REPLACED.into_iter().filter(is_read).collect();
         Ok(parts)
     }
 
@@ -138,12 +144,13 @@ impl Room {
         Plan::of(config, &self.proxies, self.embedded_port)
     }
 
-    /// A file that was replaced, so that it cannot be read from within any more.
+    /// A file that was replaced since the last look, so that it cannot be read from within any more.
     pub(super) fn replaced(&self) -> Option<&'static str> {
-        self.plan.as_ref()?;
-        REPLACED
-            .into_iter()
-            .find(|path| fs::File::open(path).is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied))
+        let mut watched = self.watched.borrow_mut();
+        let is_lost =
+            |path: &&str| fs::File::open(path).is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied);
+        let place = watched.iter().position(is_lost)?;
+        Some(watched.remove(place))
     }
 }
 

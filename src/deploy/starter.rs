@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::net::{
@@ -26,6 +26,8 @@ const HELPER: u8 = b'h';
 const PORT: u8 = b'p';
 /// Longest message, bytes.
 const LONGEST: usize = 512;
+/// Most helpers at once: each part of the daemon has one, and a new one where that hangs.
+const MOST: usize = 16;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -95,12 +97,13 @@ impl Starter {
 /// Standard input is no socket of the kind, or breaks.
 pub fn serve_starts(arguments: &[OsString]) -> io::Result<()> {
     let socket = io::stdin().as_fd().try_clone_to_owned()?;
+    let running = Arc::new(());
     loop {
         let (question, passed) = receive(&socket)?;
         let told = match (question.as_slice(), passed) {
             ([], _) => return Ok(()),
             ([HELPER], Some(stdin)) => {
-                start(arguments, stdin).map_or_else(|e| e.to_string(), |()| String::new())
+                start(arguments, stdin, &running).map_or_else(|e| e.to_string(), |()| String::new())
             }
             ([PORT, high, low], None) => {
                 let found = holder::of_port(u16::from_be_bytes([*high, *low]));
@@ -134,7 +137,11 @@ fn receive(socket: &OwnedFd) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
     Ok((question[..received.bytes].to_vec(), passed))
 }
 
-fn start(arguments: &[OsString], stdin: OwnedFd) -> io::Result<()> {
+/// Starts a helper; `running` is shared by those that have not ended.
+fn start(arguments: &[OsString], stdin: OwnedFd, running: &Arc<()>) -> io::Result<()> {
+    if Arc::strong_count(running) > MOST {
+        return Err(io::Error::other(format!("{MOST} helpers run already")));
+    }
     let mut child = Command::new("/proc/self/exe")
         .args(arguments)
         .stdin(Stdio::from(stdin))
@@ -142,6 +149,11 @@ fn start(arguments: &[OsString], stdin: OwnedFd) -> io::Result<()> {
         .process_group(0)
         .spawn()?;
     // It ends by itself once its socket is closed, and somebody has to take notice.
-    std::thread::spawn(move || child.wait());
+    let running = running.clone();
+    std::thread::spawn(move || {
+        // Its status says nothing.
+        let _ = child.wait();
+        drop(running);
+    });
     Ok(())
 }

@@ -41,4 +41,5 @@ mod shut;
 mod store;
 mod through_proxy;
 mod unattended;
+mod units;
 mod verify;

@@ -70,6 +70,7 @@ fn metrics_health_and_page_tell_what_is() {
     assert_eq!(value(&metrics, "wicketgate_gate_requests_total{outcome=\"unknown-token\"}"), 1.0);
     assert_eq!(value(&metrics, "wicketgate_gate_requests_total{outcome=\"refused\"}"), 1.0);
     assert_eq!(value(&metrics, "wicketgate_gate_listening"), 1.0);
+    assert_eq!(value(&metrics, "wicketgate_sandbox_enforced{part=\"memory\"}"), 1.0);
     assert_eq!(text(&shown(page, "/healthz")), "ok\n");
     assert_eq!((shown(page, "/readyz").status, text(&shown(page, "/readyz"))), (200, "ready\n".to_owned()));
 

@@ -25,6 +25,31 @@ fn every_configuration_is_valid() {
     }
 }
 
+/// SECURITY.md names tests; they are there.
+#[test]
+fn every_defence_has_its_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join("SECURITY.md")).unwrap();
+    let rows = text.lines().filter(|line| line.starts_with("| ")).filter_map(|line| line.rsplit('|').nth(1));
+    let listed = std::process::Command::new(std::env::current_exe().unwrap()).arg("--list").output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let mut seen = 0;
+    for name in rows.flat_map(|row| row.split('`').skip(1).step_by(2)) {
+        seen += 1;
+        let is_there = match name.strip_prefix("cargo test ") {
+            // A module of the library.
+            Some(module) => {
+                let path = root.join("src").join(module.trim_end_matches("::").replace("::", "/"));
+                path.with_extension("rs").exists()
+            }
+            None if name.starts_with("src/") => root.join(name).exists(),
+            None => listed.lines().any(|line| line.starts_with(name)),
+        };
+        assert!(is_there, "SECURITY.md names `{name}`, and there is no such test");
+    }
+    assert!(seen > 20, "{seen}");
+}
+
 #[test]
 fn every_command_is_one() {
     let program = crate::bed::wicketgate::PROGRAM;
