@@ -36,6 +36,8 @@ pub(super) fn starter(arguments: impl Iterator<Item = OsString>) -> Result<u8, F
 pub(super) fn helper(arguments: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
     let given = std::iter::once(OsString::from("wicketgate")).chain(arguments);
     let masters = Arguments::try_parse_from(given).map_err(|e| Failure::new(USAGE, e))?;
+    // What it does once its master is gone is told nowhere else.
+    log::start(&masters, "warn")?;
     runtime()?.block_on(helper::serve(|| masters.load()))?;
     Ok(0)
 }

@@ -304,7 +304,8 @@ async fn converse_about(
         let request = if has_begun { wire::receive::<Request>(&mut read).await? } else { None };
         let Some(request) = request else { return Ok(()) };
         let of_the_open = doors.open.as_ref().map(|open| open.config.clone());
-        if of_the_open.is_none() && config.as_ref().map_or(true, |c| c.digest != request.digest) {
+        let is_asked_by = |config: &Rc<Config>| config.digest == request.digest;
+        if !of_the_open.as_ref().is_some_and(is_asked_by) && !config.as_ref().is_ok_and(is_asked_by) {
             config = load().map(Rc::new);
         }
         let known = match (&of_the_open, &config) {
@@ -317,14 +318,16 @@ async fn converse_about(
             (_, Err(e)) => Err(format!("the helper cannot take the configuration: {e}")),
         };
         let answer = match (&request.action, known) {
-            // That goes by the record alone, whatever the configuration has become.
+            // That goes by the record alone, whatever the configuration has become since.
             (Action::ShutDoors, known) => {
-                match known.ok().or(of_the_open.as_ref()).or(config.as_ref().ok()) {
+                let on_disk = || known.ok().or(config.as_ref().ok()).filter(|config| settled(config).is_ok());
+                match of_the_open.as_ref().or_else(on_disk) {
                     Some(config) => {
                         doors.shut(config.clone()).await.map_or_else(Answer::Failed, |()| Answer::Done)
                     }
                     None => Answer::Failed(
-                        "without a configuration it is not known where the record is".to_owned(),
+                        "without a configuration that is root's alone it is not known where the record is"
+                            .to_owned(),
                     ),
                 }
             }

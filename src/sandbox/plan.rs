@@ -62,7 +62,9 @@ impl Plan {
     pub fn of(config: &Config, proxies: &BTreeSet<u16>, embedded: u16) -> Self {
         let mut plan = Self { read: SYSTEM.map(PathBuf::from).into(), ..Self::default() };
         plan.write.insert(config.state_dir.clone());
-        plan.remove.extend(config.admin.socket.parent().map(Path::to_owned));
+        // The admin socket, at the end; where much else is, it stays.
+        let folder = config.admin.socket.parent().filter(|folder| !is_common(folder));
+        plan.remove.extend(folder.map(Path::to_owned));
         let acme = &config.acme;
         let mail = config.notify.mail.as_ref();
         let named = [
@@ -121,8 +123,11 @@ impl Plan {
 
 /// The folder of a file, so that one that takes its place is read as well, unless much else is in it.
 fn around(file: &Path) -> PathBuf {
-    let folder = file.parent().filter(|folder| !COMMON.iter().any(|common| *folder == Path::new(common)));
-    folder.unwrap_or(file).to_owned()
+    file.parent().filter(|folder| !is_common(folder)).unwrap_or(file).to_owned()
+}
+
+fn is_common(folder: &Path) -> bool {
+    COMMON.iter().any(|common| folder == Path::new(common))
 }
 
 #[cfg(test)]

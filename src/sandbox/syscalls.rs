@@ -64,7 +64,7 @@ fn allowed() -> Result<Rules, seccompiler::BackendError> {
     let families = [AF_UNIX, AF_INET, AF_INET6, AF_NETLINK].map(|family| family as u64);
     rules.insert(libc::SYS_socket, one_of(0, &families)?);
     rules.insert(libc::SYS_socketpair, one_of(0, &[AF_UNIX as u64])?);
-    let requests = [FIONBIO, FIONREAD, FIOCLEX, TCGETS, TIOCGWINSZ].map(|request| request & 0xffff_ffff);
+    let requests = [FIONBIO, FIONREAD, FIOCLEX, TCGETS, TIOCGWINSZ].map(|request| u64::from(request as u32));
     rules.insert(libc::SYS_ioctl, one_of(1, &requests)?);
     rules
         .insert(libc::SYS_prctl, one_of(0, &[PR_SET_NAME, PR_GET_NAME, PR_SET_VMA].map(|what| what as u64))?);

@@ -190,6 +190,43 @@ fn a_new_helper_takes_the_place_of_one_that_was_killed() {
 }
 
 #[test]
+fn a_reload_in_the_middle_does_not_end_the_lease() {
+    needs!("root", "nft", "ip", "nsenter");
+    let rig = Rig::new(NFTABLES);
+    let daemon = rig.daemon();
+    rig.put("10m").expect_code(0);
+    // Not yet taken, and then taken.
+    rig.bed.write("wicketgate.toml", text(&rig.bed, &NFTABLES.replace("10s", "11s"), ""));
+    let begun = clock::monotonic();
+    let mut is_taken = false;
+    while clock::monotonic() - begun < 3 * LEASE {
+        assert_eq!(rig.hosts.knock(80), Knock::Open, "after {:?}", clock::monotonic() - begun);
+        if !is_taken && clock::monotonic() - begun > LEASE + Duration::from_secs(2) {
+            rig.command(&["reload"]).expect_code(0);
+            is_taken = true;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert!(
+        !daemon.lines().iter().any(|line| line.contains("could not be kept open")),
+        "{:?}",
+        daemon.lines()
+    );
+    // One that is broken meanwhile does not keep it open.
+    rig.bed.write("wicketgate.toml", "broken");
+    let admin = rig.bed.path("admin.sock");
+    run(rig
+        .hosts
+        .command("curl")
+        .args(["-sf", "-X", "DELETE", "--unix-socket"])
+        .arg(admin)
+        .arg(format!("http://x/challenges/{TOKEN}")))
+    .expect_code(0);
+    until("it is shut", || (rig.hosts.knock(80) == Knock::Silence).then_some(()));
+    until("nothing is on record", || rig.is_shut().then_some(()));
+}
+
+#[test]
 fn what_commands_opened_is_shut_by_whoever_comes_next() {
     needs!("root", "nft", "ip", "nsenter");
     let bed = Bed::new();
