@@ -23,8 +23,9 @@ pub struct ListenOptions {
 pub enum ListenError {
     /// EADDRINUSE
     #[error(
-        "cannot listen on {address}: another program holds the port{}: stop it, or choose another port under `listen` (for the gate, `wicketgate doctor` prints the rule by which a server on port 80 hands challenges over)",
-        shown(holder)
+        "cannot listen on {address}: another program holds the port{}: stop it, or choose another port under `listen`{}",
+        shown(holder),
+        ways_out(address.port())
     )]
     InUse {
         /// What was asked for.
@@ -61,6 +62,15 @@ fn shown(holder: &Option<Holder>) -> String {
     match holder {
         Some(holder) => format!(" ({holder})"),
         None => ", which this user may not see (as root, `ss -ltnp` shows it)".to_owned(),
+    }
+}
+
+/// What else there is to do where the gate's usual port is taken.
+fn ways_out(port: u16) -> &'static str {
+    if port == 80 {
+        ": `wicketgate doctor` prints the rule by which the server on port 80 hands challenges to a gate that listens elsewhere; or a packet filter redirects port 80 there for the time of an order ([[gate.opening]], deploy/nftables); or systemd holds the port (wicketgate.socket)"
+    } else {
+        ""
     }
 }
 
@@ -149,6 +159,19 @@ mod tests {
             "{told}"
         );
         assert!(told.contains(&format!(", pid {us}")), "{told}");
+    }
+
+    #[test]
+    fn ways_out_of_a_taken_port_80_are_named() {
+        let told = |address: &str| {
+            bind_by(address.parse().unwrap(), |_| -> io::Result<()> { Err(Errno::ADDRINUSE.into()) })
+                .unwrap_err()
+                .to_string()
+        };
+        for word in ["wicketgate doctor", "[[gate.opening]]", "wicketgate.socket"] {
+            assert!(told("0.0.0.0:80").contains(word), "{word}");
+            assert!(!told("0.0.0.0:443").contains(word), "{word}");
+        }
     }
 
     #[test]

@@ -38,6 +38,7 @@ mod scanners;
 mod schedule;
 mod servers;
 mod shut;
+mod siege;
 mod store;
 mod through_proxy;
 mod unattended;

@@ -63,6 +63,13 @@ fn port_80(evidence: &Evidence<'_>) -> Finding {
                 Some(server) if has_site_on_80(evidence, server) => {
                     finding.means(format!("challenges come to {}, which has to pass them on", server.name()))
                 }
+                _ if program == "caddy" => Finding { severity: Severity::Warning, ..finding }
+                    .means("challenges come to Caddy, whose configuration is not read here")
+                    .remedy(format!(
+                        "in each http site of its Caddyfile write the three lines `handle {CHALLENGE}* {{`, `reverse_proxy {}` and `}}`, as in deploy/caddy/Caddyfile, or give port 80 to the gate{}",
+                        evidence.gateway.address,
+                        listen_there(evidence.gateway)
+                    )),
                 _ => {
                     let gateway = evidence.gateway;
                     Finding { severity: Severity::Warning, ..finding }
@@ -359,6 +366,7 @@ mod tests {
             (elsewhere, held("nginx"), &["Fine port-80-held", "Problem challenge-redirected"]),
             (elsewhere, held("haproxy"), &["Warning port-80-held"]),
             (elsewhere, held("(squid-1)"), &["Warning port-80-held"]),
+            (elsewhere, held("caddy"), &["Warning port-80-held"]),
             (elsewhere, held("hitch"), &["Problem port-80-held"]),
             (elsewhere, Port80::HeldUnseen, &["Warning port-80-unknown", "Problem challenge-redirected"]),
             (elsewhere, Port80::NotLooked, &["Fine port-80-unknown", "Problem challenge-redirected"]),

@@ -257,3 +257,44 @@ fn in_squid() {
     };
     patient.heal(start, &["http_port @ "]);
 }
+
+/// Caddy's configuration is not read; what the doctor says to write is in deploy/caddy.
+#[test]
+fn in_caddy() {
+    needs!("caddy", "curl");
+    let bed = Bed::new();
+    let (gate, web) = (bed.port(), bed.port());
+    let setup = Setup::embedded(&bed).certificate(&["one.example.test"]).without_front();
+    let text = setup.text().replace(&format!("127.0.0.1:{}", setup.gate), &format!("127.0.0.1:{gate}"));
+    let daemon = Daemon::start(&bed.write("wicketgate.toml", text));
+    daemon.process.wait_for_line("ready: ");
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/caddy/Caddyfile");
+    let text = fs::read_to_string(shipped)
+        .unwrap()
+        .replace("127.0.0.1:8080", &format!("127.0.0.1:{gate}"))
+        .replace("http:// {", &format!("http://:{web} {{\n\tbind 127.0.0.1"))
+        .replace("auto_https off", "auto_https off\n\tadmin off");
+    let caddyfile = bed.write("Caddyfile", text);
+    let _caddy = Process::start(
+        "caddy",
+        Command::new("caddy")
+            .env("HOME", bed.dir())
+            .args(["run", "--adapter", "caddyfile", "--config"])
+            .arg(caddyfile),
+    );
+    let ask = |path: &str| get(web, "one.example.test", path);
+    let answer = until("Caddy answers", || ask("/page?x=1").ok());
+    assert_eq!((answer.status, answer.header("location")), (308, Some("https://one.example.test/page?x=1")));
+    let (token, answer) =
+        ("evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA", "nP1qzpXGymHBrUEepNY9HCsQk7K8KhOypzEt62jcerQ");
+    let answer = format!("{token}.{answer}");
+    let put = ["challenge", "put", "one.example.test", token, &answer];
+    setup_command(&bed, &put);
+    assert_eq!(ask(&format!("/.well-known/acme-challenge/{token}")).unwrap().body, answer.as_bytes());
+    assert_eq!(ask("/.well-known/acme-challenge/another").unwrap().status, 404);
+}
+
+fn setup_command(bed: &Bed, arguments: &[&str]) {
+    let mut command = crate::bed::wicketgate::command(&bed.path("wicketgate.toml"));
+    run(command.args(arguments)).expect_code(0);
+}
