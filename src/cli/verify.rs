@@ -79,6 +79,10 @@ pub(super) fn run(arguments: &Arguments, verify: &VerifyArguments) -> Result<u8,
     let report = Report::new(warnings, rows);
     if verify.json {
         output::json(&report);
+    } else if config.as_ref().is_some_and(|config| !config.gate.openings.is_empty()) {
+        output::line(
+            "all of it was looked at from this machine: what a packet filter does to others ([[gate.opening]]) is not seen here; `rehearse --staging` has a CA come from outside",
+        );
     }
     Ok(if report.ok { 0 } else { FAILED })
 }

@@ -110,6 +110,11 @@ fn the_filter_is_open_for_a_token_and_shut_afterwards() {
     assert!(rig.command(&["status"]).stdout.contains("([[gate.opening]]) is open now"));
     let told = rig.command(&["openings", "list"]).expect_code(0).stdout;
     assert_eq!(told, "open: 80 in the nftables set `inet wicketgate acme_open`\n");
+    let told = rig.command(&["verify", "--at", "127.0.0.1:1"]).expect_code(1).stdout;
+    assert!(
+        told.contains("what a packet filter does to others ([[gate.opening]]) is not seen here"),
+        "{told}"
+    );
     // Longer than a lease.
     let begun = clock::monotonic();
     while begun.elapsed() < LEASE + Duration::from_secs(2) {
