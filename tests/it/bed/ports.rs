@@ -1,9 +1,11 @@
 //! Free ports, without races between tests, test processes and checkouts on one machine.
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::atomic::{AtomicU16, Ordering};
+
+use socket2::{Domain, Socket, Type};
 
 /// Below the kernel's range for outgoing connections, so that none of them takes a claimed port.
 const FIRST: u16 = 20_000;
@@ -26,12 +28,30 @@ impl Claim {
             let port = FIRST + ((u32::from(start) + u32::from(step)) % u32::from(COUNT)) as u16;
             let name = SocketAddr::from_abstract_name(format!("wicketgate-it-port-{port}")).unwrap();
             let Ok(name) = UnixDatagram::bind_addr(&name) else { continue };
-            if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            if is_free(port) {
                 return Self { port, _name: name };
             }
         }
         panic!("no free port in {FIRST}..{}", FIRST + COUNT);
     }
+}
+
+/// Whether nobody listens there. A socket that listened, if only for this, would go on to do so in a process that
+/// another thread is starting in this very moment, until that runs its program.
+fn is_free(port: u16) -> bool {
+    let probe = || -> std::io::Result<()> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())
+    };
+    probe().is_ok()
+}
+
+#[test]
+fn a_port_where_somebody_listens_is_not_free() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    assert!(!is_free(port));
 }
 
 #[test]
