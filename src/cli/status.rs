@@ -10,7 +10,7 @@ use crate::admin::client::Client;
 use crate::admin::{OpeningsState, StatusReport};
 use crate::clock;
 use crate::config::Config;
-use crate::renewal::{Lineages, stored_ledger};
+use crate::renewal::{CertificateStatus, Lineages, stored_ledger};
 use crate::store::Store;
 use crate::words::rough;
 
@@ -69,7 +69,11 @@ fn from_disk(config: &Config) -> Result<StatusReport, Failure> {
         output::complain(&sentence);
     }
     let certificates = lineages.status(store.as_ref(), config, &ledger, now);
-    Ok(StatusReport {
+    Ok(without_daemon(certificates))
+}
+
+fn without_daemon(certificates: Vec<CertificateStatus>) -> StatusReport {
+    StatusReport {
         pid: None,
         version: None,
         since: None,
@@ -77,7 +81,7 @@ fn from_disk(config: &Config) -> Result<StatusReport, Failure> {
         gate: None,
         sandbox: Vec::new(),
         certificates,
-    })
+    }
 }
 
 /// The report for a person.
@@ -230,15 +234,7 @@ mod tests {
             certificate[key] = value.clone();
         }
         let certificates = vec![serde_json::from_value(certificate).unwrap()];
-        let report = StatusReport {
-            pid: None,
-            version: None,
-            since: None,
-            digest: None,
-            gate: None,
-            sandbox: Vec::new(),
-            certificates,
-        };
+        let report = without_daemon(certificates);
         let now: Timestamp = "2026-11-27T00:00:00Z".parse().unwrap();
         describe(&report, now.into())
     }

@@ -19,6 +19,7 @@ pub(crate) mod pebble;
 pub(crate) mod pki;
 pub(crate) mod ports;
 pub(crate) mod process;
+pub(crate) mod random;
 pub(crate) mod scripted;
 pub(crate) mod squid;
 pub(crate) mod strace;

@@ -10,6 +10,7 @@ use wicketgate::clock;
 
 use crate::bed::hosts::{Hosts, Knock};
 use crate::bed::process::{Process, Ran, children, run};
+use crate::bed::random::Random;
 use crate::bed::{Bed, needs, until, until_within};
 
 const NAME: &str = "www.example.test";
@@ -390,22 +391,14 @@ fn killed_at_random_moments_it_is_shut_within_the_lease() {
 /// Of each kill, whether the filter was open, and how long after it was shut.
 fn kills_at_random(seed: u64, kills: usize) -> Vec<(bool, Duration)> {
     let rig = Rig::new(NFTABLES);
-    let mut state = seed;
-    let mut random = |below: u64| {
-        // splitmix64, as in the tests of the store.
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % below
-    };
+    let mut random = Random(seed);
     let one = |_| {
         let _ = fs::remove_dir_all(rig.bed.path("state"));
         let mut renew =
             Process::start("wicketgate renew", &mut rig.hosts.wicketgate(&rig.config, &["renew"]));
         until("there is work", || rig.bed.path("state").exists().then_some(()));
-        std::thread::sleep(Duration::from_millis(random(300)));
-        let victim = random(3);
+        std::thread::sleep(Duration::from_millis(random.below(300) as u64));
+        let victim = random.below(3);
         let pid = renew.id();
         let helpers = children(pid);
         let was_open = rig.hosts.knock(80) != Knock::Silence;

@@ -15,6 +15,7 @@ use wicketgate::clock;
 
 use crate::bed::client::get;
 use crate::bed::process::{Process, run};
+use crate::bed::random::Random;
 use crate::bed::wicketgate::{PROGRAM, Setup, clean, command};
 use crate::bed::{Bed, PATIENCE, needs, until};
 
@@ -27,30 +28,18 @@ fn is_thorough() -> bool {
     std::env::var("WICKETGATE_TESTS_THOROUGH").is_ok_and(|value| value == "1")
 }
 
-/// splitmix64
-struct Random(u64);
+/// Words that strangers make up.
+struct Strangers(Random);
 
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
-    }
-
+impl Strangers {
     fn one_of<'a>(&mut self, words: &[&'a str]) -> &'a str {
-        words[self.below(words.len())]
+        words[self.0.below(words.len())]
     }
 
     /// A token of the right form.
     fn token(&mut self) -> String {
         const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-        (0..43).map(|_| LETTERS[self.below(64)] as char).collect()
+        (0..43).map(|_| LETTERS[self.0.below(64)] as char).collect()
     }
 
     /// A way to write a path that might be taken for the pending challenge's, and is another one.
@@ -100,7 +89,7 @@ impl Random {
                 self.one_of(&end),
             ]
             .concat();
-            let target = if self.below(8) == 0 { format!("http://{NAME}{target}") } else { target };
+            let target = if self.0.below(8) == 0 { format!("http://{NAME}{target}") } else { target };
             // What is that path, or that path and a query, is no other one.
             let honest = format!("/.well-known/acme-challenge/{TOKEN}");
             let path = target.strip_prefix(&format!("http://{NAME}")).unwrap_or(&target);
@@ -146,7 +135,10 @@ fn guesses_and_encodings_hit_nothing_and_read_no_file() {
         let now = lines();
         std::mem::replace(&mut before, now).eq(&now).then_some(())
     });
-    let mut random = Random(0x5eed);
+    let path = format!("/.well-known/acme-challenge/{TOKEN}");
+    let honest = format!("GET {path} HTTP/1.1\r\nHost: {NAME}\r\n\r\n");
+    assert!(is_hit(setup.gate, honest.as_bytes()), "a hit is not seen");
+    let mut random = Strangers(Random(0x5eed));
     let mut hits = 0;
     for _ in 0..tokens / 100 {
         // A hundred on one connection, as scanners do.
@@ -174,7 +166,6 @@ fn guesses_and_encodings_hit_nothing_and_read_no_file() {
     assert_eq!(hits, 0);
     assert_eq!(read, Vec::<&str>::new());
     // The honest one is answered as ever.
-    let path = format!("/.well-known/acme-challenge/{TOKEN}");
     assert_eq!(get(setup.gate, NAME, &path).unwrap().body, ANSWER.as_bytes());
 }
 
