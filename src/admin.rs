@@ -11,12 +11,15 @@
 //! | `PUT /challenges/TOKEN` with [`ForeignChallenge`] | 204, once the gate listens |
 //! | `DELETE /challenges/TOKEN` | 204, or 404 |
 //! | `GET /challenges` | the tokens put here, as a list |
+//! | `POST /relay` with [`RelayRequest`] | a line of JSON a [`RelayQuestion`], once the gate listens and until the client hangs up |
+//! | `POST /relay/answer` with [`RelayAnswer`] | 204 |
 //!
 //! The socket has mode 0600, and the kernel tells who is at the other end: root and the daemon's own
 //! user are served, nobody else.
 //!
 //! Beside it, where it is configured, a TCP listener only tells: metrics, health, and a page for a person.
 
+mod challenges;
 pub mod client;
 mod listener;
 mod metrics;
@@ -218,6 +221,36 @@ pub struct ForeignChallenge {
     pub hosts: Vec<Identifier>,
     /// For how long, in seconds, if nobody removes it.
     pub ttl: u64,
+}
+
+/// Has the gate ask another ACME client for tokens that it does not know.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RelayRequest {
+    /// The hosts it is asked for; empty: any.
+    pub hosts: Vec<Identifier>,
+}
+
+/// Somebody came for a token that the gate does not know.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RelayQuestion {
+    /// To be named in the answer.
+    pub number: u64,
+    /// What he came for.
+    pub token: String,
+    /// The host that he asked.
+    pub host: Identifier,
+}
+
+/// What the other client says.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RelayAnswer {
+    /// The question's number.
+    pub number: u64,
+    /// The exact answer; `None` where it knows no such token.
+    pub key_authorization: Option<String>,
 }
 
 /// A refusal, as JSON.

@@ -5,9 +5,11 @@
 //! beside it, and a withdrawn token stays known for an hour, so that who comes late is no scanner.
 
 mod arrivals;
+mod relay;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
+use std::future::Future;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -20,6 +22,8 @@ use crate::hostname::Identifier;
 
 pub use arrivals::{Arrival, Outcome};
 use arrivals::{Log, Withdrawn};
+use relay::Relays;
+pub use relay::{QUESTIONS, Question, RelayEnd};
 
 /// A challenge token: base64url characters only, at most 128 of them (RFC 8555 section 8.3 asks for
 /// 128 bits of entropy; CAs send 22 to 43 characters).
@@ -95,6 +99,7 @@ impl fmt::Debug for Pending {
 pub struct ChallengeTable {
     entries: Arc<ArcSwap<HashMap<Token, Entry>>>,
     withdrawn: Arc<Withdrawn>,
+    relays: Relays,
 }
 
 /// A token that is pending. A CA may give one pending authorization to two orders: then both hold it, and
@@ -164,6 +169,18 @@ impl ChallengeTable {
         });
         self.withdrawn.remove(&token);
         ChallengeGuard { table: self.clone(), token, hosts, purpose, log }
+    }
+
+    /// Has another ACME client asked for tokens that are not here: for those of `hosts`, or of any.
+    #[must_use = "it is asked no more when this is dropped"]
+    pub fn relay(&self, hosts: Option<BTreeSet<Identifier>>) -> RelayEnd {
+        self.relays.add(hosts)
+    }
+
+    /// Asks the clients that know tokens of `host` besides, where there are some; ready within seconds. Then it pays
+    /// to look again.
+    pub fn ask(&self, token: &Token, host: &Identifier) -> Option<impl Future<Output = ()> + use<>> {
+        self.relays.ask(token, host)
     }
 
     fn withdraw(&self, guard: &ChallengeGuard, now: SystemTime) {

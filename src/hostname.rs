@@ -1,5 +1,6 @@
 //! Names that a certificate can carry: a host name in its one normal form, or an IP address.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -136,6 +137,17 @@ pub enum Identifier {
     Dns(Hostname),
     /// An IP address.
     Ip(IpAddr),
+}
+
+impl Identifier {
+    /// As it stands in a URL and in a Host field: an IPv6 address in brackets (RFC 3986 section 3.2.2).
+    pub fn authority(&self) -> Cow<'_, str> {
+        match self {
+            Self::Dns(name) => name.as_str().into(),
+            Self::Ip(IpAddr::V6(address)) => format!("[{address}]").into(),
+            Self::Ip(IpAddr::V4(address)) => address.to_string().into(),
+        }
+    }
 }
 
 impl FromStr for Identifier {

@@ -14,8 +14,8 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::{
-    CheckReport, CheckRequest, Conclusion, DeployRequest, Refusal, RehearseRequest, Reloaded, RenewRequest,
-    StatusReport,
+    CheckReport, CheckRequest, Conclusion, DeployRequest, Refusal, RehearseRequest, RelayAnswer,
+    RelayQuestion, RelayRequest, Reloaded, RenewRequest, StatusReport,
 };
 use crate::renewal::Event;
 
@@ -146,30 +146,36 @@ impl Client {
         told: &dyn Fn(&Event),
     ) -> Result<Conclusion, ClientError> {
         let body = serde_json::to_vec(request).expect("plain values always have a JSON form");
-        let response = self.send(Method::POST, path, body.into()).await?;
-        if !response.status().is_success() {
-            return whole(response).await;
-        }
-        let mut body = response.into_body();
-        let mut pending = BytesMut::new();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|e| ClientError::Broken(e.to_string()))?;
-            pending.extend_from_slice(frame.data_ref().map_or(&[], |d| d));
-            while let Some(end) = pending.iter().position(|b| *b == b'\n') {
-                let line = pending.split_to(end + 1);
-                if let Ok(event) = serde_json::from_slice::<Event>(&line) {
-                    told(&event);
-                } else if let Ok(refusal) = serde_json::from_slice::<Refusal>(&line) {
-                    return Err(refusal.into());
-                } else {
-                    return serde_json::from_slice(&line).map_err(|e| ClientError::Broken(e.to_string()));
-                }
-            }
-            if pending.len() > LINE_LIMIT {
-                return Err(ClientError::Broken("it sent a line without an end".to_owned()));
+        let mut lines = FollowedLines::of(self.send(Method::POST, path, body.into()).await?).await?;
+        while let Some(line) = lines.next().await? {
+            if let Ok(event) = serde_json::from_slice::<Event>(&line) {
+                told(&event);
+            } else if let Ok(refusal) = serde_json::from_slice::<Refusal>(&line) {
+                return Err(refusal.into());
+            } else {
+                return serde_json::from_slice(&line).map_err(|e| ClientError::Broken(e.to_string()));
             }
         }
         Err(ClientError::Broken("the daemon has ended".to_owned()))
+    }
+
+    /// Has the gate ask for tokens that it does not know, with the gate open, as long as the questions are read.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn relay(self, request: &RelayRequest) -> Result<Questions, ClientError> {
+        let body = serde_json::to_vec(request).expect("plain values always have a JSON form");
+        let response = self.send(Method::POST, "/relay", body.into()).await?;
+        FollowedLines::of(response).await.map(Questions)
+    }
+
+    /// Answers one of a relay's questions.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn answer(self, answer: &RelayAnswer) -> Result<(), ClientError> {
+        let body = serde_json::to_vec(answer).expect("plain values always have a JSON form");
+        nothing(self.send(Method::POST, "/relay/answer", body.into()).await?).await
     }
 
     /// Puts a challenge of another client into the gate, or takes one out.
@@ -177,8 +183,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`]
     pub async fn challenge(self, method: Method, token: &str, body: Bytes) -> Result<(), ClientError> {
-        let response = self.send(method, &format!("/challenges/{token}"), body).await?;
-        if response.status().is_success() { Ok(()) } else { whole(response).await }
+        nothing(self.send(method, &format!("/challenges/{token}"), body).await?).await
     }
 
     /// The tokens of other clients.
@@ -204,13 +209,67 @@ impl Client {
     }
 }
 
-async fn whole<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T, ClientError> {
-    let broken = |e: &dyn std::fmt::Display| ClientError::Broken(e.to_string());
-    let status = response.status();
-    let body = response.into_body().collect().await.map_err(|e| broken(&e))?.to_bytes();
-    if status.is_success() {
-        return serde_json::from_slice(&body).map_err(|e| broken(&e));
+/// The questions of a relay, as they come.
+pub struct Questions(FollowedLines);
+
+impl Questions {
+    /// The next one; `None` when the daemon has ended.
+    ///
+    /// # Errors
+    /// [`ClientError::Broken`]
+    pub async fn next(&mut self) -> Result<Option<RelayQuestion>, ClientError> {
+        let Some(line) = self.0.next().await? else { return Ok(None) };
+        serde_json::from_slice(&line).map(Some).map_err(|e| ClientError::Broken(e.to_string()))
     }
-    let refusal: Refusal = serde_json::from_slice(&body).map_err(|e| broken(&e))?;
-    Err(refusal.into())
+}
+
+/// Lines that the daemon sends as it has them.
+struct FollowedLines {
+    body: Incoming,
+    pending: BytesMut,
+}
+
+impl FollowedLines {
+    async fn of(response: Response<Incoming>) -> Result<Self, ClientError> {
+        if !response.status().is_success() {
+            return Err(refused(response).await);
+        }
+        Ok(Self { body: response.into_body(), pending: BytesMut::new() })
+    }
+
+    async fn next(&mut self) -> Result<Option<BytesMut>, ClientError> {
+        loop {
+            if let Some(end) = self.pending.iter().position(|b| *b == b'\n') {
+                return Ok(Some(self.pending.split_to(end + 1)));
+            }
+            if self.pending.len() > LINE_LIMIT {
+                return Err(ClientError::Broken("it sent a line without an end".to_owned()));
+            }
+            let Some(frame) = self.body.frame().await else { return Ok(None) };
+            let frame = frame.map_err(|e| ClientError::Broken(e.to_string()))?;
+            self.pending.extend_from_slice(frame.data_ref().map_or(&[], |d| d));
+        }
+    }
+}
+
+/// An answer as a whole.
+async fn whole<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T, ClientError> {
+    if !response.status().is_success() {
+        return Err(refused(response).await);
+    }
+    let body = response.into_body().collect().await.map_err(|e| ClientError::Broken(e.to_string()))?;
+    serde_json::from_slice(&body.to_bytes()).map_err(|e| ClientError::Broken(e.to_string()))
+}
+
+/// An answer of nothing, where all went well.
+async fn nothing(response: Response<Incoming>) -> Result<(), ClientError> {
+    if response.status().is_success() { Ok(()) } else { Err(refused(response).await) }
+}
+
+async fn refused(response: Response<Incoming>) -> ClientError {
+    match response.into_body().collect().await.map(|body| serde_json::from_slice(&body.to_bytes())) {
+        Ok(Ok(refusal)) => Refusal::into(refusal),
+        Ok(Err(e)) => ClientError::Broken(e.to_string()),
+        Err(e) => ClientError::Broken(e.to_string()),
+    }
 }

@@ -1,10 +1,7 @@
 //! The daemon's side of the admin socket.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
-use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,14 +20,13 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
 
+use super::challenges::{ForeignChallenges, ForeignError};
 use super::{
-    AdminSocket, BODY_LIMIT, CheckReport, CheckRequest, Conclusion, Counts, DeployRequest, ForeignChallenge,
-    GateStatus, Knock, OpeningsState, Overview, Refusal, RehearseRequest, Reloaded, RenewRequest,
-    StatusReport, listener,
+    AdminSocket, BODY_LIMIT, CheckReport, CheckRequest, Conclusion, Counts, DeployRequest, GateStatus, Knock,
+    OpeningsState, Overview, Refusal, RehearseRequest, Reloaded, RenewRequest, StatusReport, listener,
 };
-use crate::challenge::{ChallengeGuard, ChallengeTable, Pending, Purpose, Token};
+use crate::challenge::ChallengeTable;
 use crate::clock;
 use crate::config::GateOpen;
 use crate::front::FrontState;
@@ -38,17 +34,11 @@ use crate::gate::GateState;
 use crate::gate::visits::{Outcome as VisitOutcome, Visit};
 use crate::net::drain::Stop;
 use crate::notify::notice;
-use crate::renewal::{Event, Keeper, OpenDoor, Outcome, RehearsalRefused, UnknownNames};
+use crate::renewal::{Event, Keeper, Outcome, RehearsalRefused, UnknownNames};
 use crate::sandbox::Part;
 
 /// For a request's body to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
-
-/// Challenges of other clients that are held at once.
-const FOREIGN_LIMIT: usize = 1000;
-
-/// For how long.
-const FOREIGN_TIMES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 
 /// What a reload came to: warnings, or why nothing has changed.
 type ReloadFuture = Pin<Box<dyn Future<Output = Result<Vec<String>, String>>>>;
@@ -83,26 +73,13 @@ pub struct Actions {
 struct Desk {
     actions: Actions,
     stop: Stop,
-    foreign: RefCell<HashMap<String, Foreign>>,
-}
-
-/// A challenge of another client, answered as long as this lives.
-struct Foreign {
-    _guard: ChallengeGuard,
-    _door: Option<OpenDoor>,
-    /// Ends it when its time is over.
-    timer: AbortHandle,
-}
-
-impl Drop for Foreign {
-    fn drop(&mut self) {
-        self.timer.abort();
-    }
+    foreign: Rc<ForeignChallenges>,
 }
 
 /// Serves the socket, and the listener for everybody (`page`), until the stop, on the keeper's thread.
 pub async fn serve(socket: AdminSocket, page: Option<std::net::TcpListener>, actions: Actions, stop: Stop) {
-    let desk = Rc::new(Desk { actions, stop: stop.clone(), foreign: RefCell::default() });
+    let foreign = ForeignChallenges::new(actions.table.clone(), actions.keeper.clone());
+    let desk = Rc::new(Desk { actions, stop: stop.clone(), foreign });
     if let Some(page) = page {
         let look = Rc::new({
             let desk = desk.clone();
@@ -126,7 +103,7 @@ pub async fn serve(socket: AdminSocket, page: Option<std::net::TcpListener>, act
         }
     }
     // A conversation under way does not keep the gate open for them.
-    desk.foreign.take();
+    desk.foreign.clear();
 }
 
 async fn converse(stream: UnixStream, desk: Rc<Desk>) {
@@ -180,13 +157,25 @@ impl Desk {
                 Ok(request) => self.check(request).await,
                 Err(e) => refusal(StatusCode::BAD_REQUEST, e.to_string()),
             },
-            (&Method::GET, "/challenges", _) => {
-                json(StatusCode::OK, &self.foreign.borrow().keys().collect::<Vec<_>>())
-            }
-            (&Method::PUT, _, Some(token)) => self.put(token, &body).await,
-            (&Method::DELETE, _, Some(token)) => match self.foreign.borrow_mut().remove(token) {
-                Some(_withdrawn) => empty(StatusCode::NO_CONTENT),
-                None => refusal(StatusCode::NOT_FOUND, "no such token was put here".to_owned()),
+            (&Method::GET, "/challenges", _) => json(StatusCode::OK, &self.foreign.list()),
+            (&Method::PUT, _, Some(token)) => match serde_json::from_slice(&body) {
+                Ok(challenge) => done(self.foreign.put(token, challenge).await),
+                Err(e) => refusal(StatusCode::BAD_REQUEST, e.to_string()),
+            },
+            (&Method::DELETE, _, Some(token)) => match self.foreign.remove(token) {
+                true => empty(StatusCode::NO_CONTENT),
+                false => refusal(StatusCode::NOT_FOUND, "no such token was put here".to_owned()),
+            },
+            (&Method::POST, "/relay", _) => match serde_json::from_slice(&body) {
+                Ok(request) => match self.foreign.relay(request, self.stop.clone()).await {
+                    Ok(questions) => following(questions),
+                    Err(e) => foreign_refusal(e),
+                },
+                Err(e) => refusal(StatusCode::BAD_REQUEST, e.to_string()),
+            },
+            (&Method::POST, "/relay/answer", _) => match serde_json::from_slice(&body) {
+                Ok(answer) => done(self.foreign.answer(answer)),
+                Err(e) => refusal(StatusCode::BAD_REQUEST, e.to_string()),
             },
             _ => refusal(StatusCode::NOT_FOUND, format!("there is no {} {path}", parts.method)),
         }
@@ -304,9 +293,7 @@ impl Desk {
                 },
             }
         });
-        let mut response = Response::new(Lines::Following(receiver));
-        response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static("application/x-ndjson"));
-        response
+        following(receiver)
     }
 
     /// Why nothing is done for somebody who works by another configuration.
@@ -333,58 +320,6 @@ impl Desk {
                 Err(refusal) => json(StatusCode::UNPROCESSABLE_ENTITY, &refusal),
             },
         }
-    }
-
-    async fn put(self: &Rc<Self>, token: &str, body: &[u8]) -> Response<Lines> {
-        let challenge: ForeignChallenge = match serde_json::from_slice(body) {
-            Ok(challenge) => challenge,
-            Err(e) => return refusal(StatusCode::BAD_REQUEST, e.to_string()),
-        };
-        let token: Token = match token.parse() {
-            Ok(token) => token,
-            Err(e) => return refusal(StatusCode::BAD_REQUEST, format!("{e}")),
-        };
-        let thumbprint =
-            challenge.key_authorization.strip_prefix(token.as_str()).and_then(|t| t.strip_prefix('.'));
-        if !thumbprint.is_some_and(|t| Token::is_valid(t.as_bytes())) {
-            let error = "the key authorization is not TOKEN.THUMBPRINT (RFC 8555 section 8.1)".to_owned();
-            return refusal(StatusCode::BAD_REQUEST, error);
-        }
-        let ttl = Duration::from_secs(challenge.ttl);
-        if !FOREIGN_TIMES.contains(&ttl) {
-            return refusal(StatusCode::BAD_REQUEST, "a token is held from 1 second to 24 hours".to_owned());
-        }
-        if self.foreign.borrow().len() >= FOREIGN_LIMIT {
-            return refusal(
-                StatusCode::CONFLICT,
-                format!("{FOREIGN_LIMIT} tokens are held already: remove some"),
-            );
-        }
-        let door = match self.actions.keeper.door().open().await {
-            Ok(door) => door,
-            Err(e) => return refusal(StatusCode::CONFLICT, format!("the gate cannot answer it: {e}")),
-        };
-        let mut foreign = self.foreign.borrow_mut();
-        // An earlier one of that name goes first, or its guard would withdraw the new one.
-        foreign.remove(token.as_str());
-        let name = token.as_str().to_owned();
-        let pending = Pending {
-            key_authorization: Bytes::from(challenge.key_authorization),
-            hosts: Arc::new(challenge.hosts.into_iter().collect()),
-            purpose: Purpose::Order,
-        };
-        let timer = tokio::task::spawn_local({
-            let (desk, name) = (Rc::downgrade(self), name.clone());
-            async move {
-                tokio::time::sleep(ttl).await;
-                if let Some(desk) = desk.upgrade() {
-                    desk.foreign.borrow_mut().remove(&name);
-                }
-            }
-        });
-        let (guard, timer) = (self.actions.table.put(token, pending), timer.abort_handle());
-        foreign.insert(name, Foreign { _guard: guard, _door: door, timer });
-        empty(StatusCode::NO_CONTENT)
     }
 }
 
@@ -436,6 +371,27 @@ fn json(status: StatusCode, value: &impl Serialize) -> Response<Lines> {
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
     response
+}
+
+/// Lines as they come.
+fn following(lines: mpsc::UnboundedReceiver<Bytes>) -> Response<Lines> {
+    let mut response = Response::new(Lines::Following(lines));
+    response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static("application/x-ndjson"));
+    response
+}
+
+fn done(outcome: Result<(), ForeignError>) -> Response<Lines> {
+    match outcome {
+        Ok(()) => empty(StatusCode::NO_CONTENT),
+        Err(e) => foreign_refusal(e),
+    }
+}
+
+fn foreign_refusal(error: ForeignError) -> Response<Lines> {
+    match error {
+        ForeignError::Malformed(error) => refusal(StatusCode::BAD_REQUEST, error),
+        ForeignError::Conflict(error) => refusal(StatusCode::CONFLICT, error),
+    }
 }
 
 fn refusal(status: StatusCode, error: String) -> Response<Lines> {

@@ -1,5 +1,7 @@
 //! `challenge`: tokens from another ACME client.
 
+mod relay;
+
 use std::time::Duration;
 
 use clap::Subcommand;
@@ -35,8 +37,11 @@ pub(super) enum ChallengeCommand {
         #[arg(allow_hyphen_values = true)]
         token: String,
     },
-    /// Print the tokens that were put here
+    /// Print the tokens that are answered
     List,
+    /// Run another ACME client with the gate open, and ask it for the tokens that come: one that answers on a port of
+    /// its own (lego, acme.sh, certbot --standalone) or writes into a web root. Ends with its exit code
+    Relay(relay::RelayArguments),
 }
 
 pub(super) fn run(arguments: &Arguments, command: &ChallengeCommand) -> Result<u8, Failure> {
@@ -50,6 +55,9 @@ pub(super) fn run(arguments: &Arguments, command: &ChallengeCommand) -> Result<u
             return Err(Failure::new(FAILED, message));
         };
         match command {
+            ChallengeCommand::Relay(arguments) => {
+                return relay::run(daemon, &config.admin.socket, arguments).await;
+            }
             ChallengeCommand::Put { host, token, key_authorization, ttl, more } => {
                 let challenge = ForeignChallenge {
                     key_authorization: key_authorization.clone(),

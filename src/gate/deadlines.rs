@@ -48,7 +48,7 @@ impl GateLimits {
     fn of(&self, phase: Phase) -> Duration {
         match phase {
             Phase::Opening => self.first_byte,
-            Phase::Header | Phase::Body => self.header,
+            Phase::Header | Phase::Body | Phase::Asking => self.header,
             Phase::Idle => self.idle,
             Phase::Blocked => self.write,
             Phase::Lingering => self.linger,
@@ -69,6 +69,8 @@ pub(super) enum Phase {
     Header,
     /// A request was answered whose body nobody reads.
     Body,
+    /// Another ACME client is asked for the answer.
+    Asking,
     /// Every request was answered.
     Idle,
     /// The client does not take its answer.
@@ -115,7 +117,7 @@ mod tests {
 
     #[test]
     fn verdicts() {
-        use Phase::{Blocked, Header, Idle, Lingering, Opening};
+        use Phase::{Asking, Blocked, Header, Idle, Lingering, Opening};
         use Verdict::{Close, Finish, Stay};
         let limits = GateLimits::new(1);
         for (stopping, phase, in_phase, age, expected) in [
@@ -135,6 +137,8 @@ mod tests {
             (true, Opening, 1_000, 1_000, Close),
             (true, Header, 1_000, 1_000, Finish),
             (true, Idle, 0, 0, Finish),
+            (true, Asking, 9_999, 9_999, Finish),
+            (false, Asking, 10_000, 10_000, Close),
             (true, Lingering, 1_999, 9_000, Finish),
         ] {
             let [in_phase, age] = [in_phase, age].map(Duration::from_millis);

@@ -143,11 +143,7 @@ fn challenge(token: &str, host: Option<Identifier>, table: &ChallengeTable, matc
 
 /// `https://HOST[:PORT]/path?query`, path and query byte for byte.
 fn location(host: &Identifier, port: u16, path_and_query: &str) -> Result<HeaderValue, BadRequest> {
-    let host = match host {
-        Identifier::Dns(name) => Cow::Borrowed(name.as_str()),
-        Identifier::Ip(address) if address.is_ipv6() => format!("[{address}]").into(),
-        Identifier::Ip(address) => address.to_string().into(),
-    };
+    let host = host.authority();
     let port = if port == 443 { Cow::Borrowed("") } else { format!(":{port}").into() };
     // `http://host?query` has an empty path (RFC 9112 section 3.2.1).
     let path = if path_and_query.starts_with('?') { "/" } else { "" };

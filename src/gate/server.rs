@@ -3,12 +3,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
-use std::future::{Future, Ready, poll_fn, ready};
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -291,6 +291,7 @@ impl Drop for Listed<'_> {
 }
 
 /// Answers one connection's requests.
+#[derive(Clone)]
 struct Answering {
     gate: Rc<Gate>,
     watch: Rc<Watch>,
@@ -298,25 +299,66 @@ struct Answering {
     peer: IpAddr,
 }
 
+type Response = http::Response<Full<Bytes>>;
+
 impl hyper::service::Service<http::Request<Incoming>> for Answering {
-    type Response = http::Response<Full<Bytes>>;
+    type Response = Response;
     type Error = Infallible;
-    type Future = Ready<Result<Self::Response, Infallible>>;
+    type Future = Answer;
 
     fn call(&self, request: http::Request<Incoming>) -> Self::Future {
-        self.watch.request_complete(!request.body().is_end_stream());
+        let has_body = !request.body().is_end_stream();
+        self.watch.request_complete(has_body);
         let (request, _body) = request.into_parts();
+        let reply = self.decide(&request);
+        if let Reply::NoChallenge { reason: Outcome::UnknownToken, host: Some(host) } = &reply
+            && let Some(token) = challenge_token(request.uri.path()).and_then(|token| token.parse().ok())
+            && let Some(asked) = self.gate.state.table.ask(&token, host)
+        {
+            let (answering, busy) = (self.clone(), self.watch.asking());
+            return Answer::Asked(Box::pin(async move {
+                asked.await;
+                drop(busy);
+                answering.watch.request_complete(has_body);
+                let reply = answering.decide(&request);
+                answering.respond(reply, request)
+            }));
+        }
+        Answer::Known(Some(self.respond(reply, request)))
+    }
+}
+
+/// A response, or what has to be waited for first.
+enum Answer {
+    Known(Option<Response>),
+    Asked(Pin<Box<dyn Future<Output = Response>>>),
+}
+
+impl Future for Answer {
+    type Output = Result<Response, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Self::Known(response) => Poll::Ready(Ok(response.take().expect("polled once"))),
+            Self::Asked(response) => response.as_mut().poll(context).map(Ok),
+        }
+    }
+}
+
+impl Answering {
+    fn decide(&self, request: &http::request::Parts) -> Reply {
         let state = &self.gate.state;
-        let policy = state.policy.load();
         let asked = Request {
             method: &request.method,
             version: request.version,
             target: &request.uri,
             headers: &request.headers,
         };
-        let reply = reply::reply(&asked, &state.table, &policy, &state.served.load());
-        self.report(&reply, &request, &policy);
+        reply::reply(&asked, &state.table, &state.policy.load(), &state.served.load())
+    }
 
+    fn respond(&self, reply: Reply, request: http::request::Parts) -> Response {
+        self.report(&reply, &request, &self.gate.state.policy.load());
         // The request's map serves the answer: one allocation a connection in all.
         let mut headers = request.headers;
         headers.clear();
@@ -331,11 +373,9 @@ impl hyper::service::Service<http::Request<Incoming>> for Answering {
         let mut response = http::Response::new(Full::new(body));
         *response.status_mut() = status;
         *response.headers_mut() = headers;
-        ready(Ok(response))
+        response
     }
-}
 
-impl Answering {
     fn report(&self, reply: &Reply, request: &http::request::Parts, policy: &Policy) {
         match reply {
             Reply::Challenge { .. } | Reply::NoChallenge { .. } => {}

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::deadlines::{Phase, Verdict};
-use crate::net::limits::Admission;
+use crate::net::limits::{Admission, BusyGuard};
 use crate::net::proxy_protocol;
 
 /// Unread input that is thrown away before a connection is closed regardless, in bytes.
@@ -111,6 +111,12 @@ impl Watch {
             });
         }
         drop(self.admission.busy());
+    }
+
+    /// The answer to the request that was just read has to be asked for.
+    pub(super) fn asking(&self) -> BusyGuard {
+        self.enter(Phase::Asking);
+        self.admission.busy()
     }
 
     /// The connection goes on after a poll: a body that would have ended it was swallowed whole.
