@@ -20,7 +20,7 @@ mod status;
 mod verify;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -111,6 +111,9 @@ enum Command {
     Man {
         /// The command
         command: Vec<String>,
+        /// Write the pages of the program and of all commands into this folder instead
+        #[arg(long, value_name = "FOLDER", conflicts_with = "command")]
+        all: Option<PathBuf>,
     },
 }
 
@@ -246,7 +249,12 @@ fn dispatch(arguments: &Arguments) -> Result<u8, Failure> {
             output::say(&String::from_utf8_lossy(&text));
             Ok(0)
         }
-        Command::Man { command } => {
+        Command::Man { all: Some(folder), .. } => {
+            clap_mangen::generate_to(Arguments::command(), folder)
+                .map_err(|e| Failure::new(FAILED, format!("cannot write to {}: {e}", folder.display())))?;
+            Ok(0)
+        }
+        Command::Man { command, all: None } => {
             let mut program = Arguments::command();
             program.build();
             let page = match command.as_slice() {
@@ -278,7 +286,18 @@ impl Arguments {
 
     /// Where a daemon listens whose configuration is not known.
     fn usual_socket(&self) -> PathBuf {
-        self.flags.admin_socket.as_deref().unwrap_or(Config::DEFAULT_SOCKET).into()
+        let told = self.flags.admin_socket.clone().or_else(|| std::env::var("WICKETGATE_ADMIN__SOCKET").ok());
+        told.as_deref().unwrap_or(Config::DEFAULT_SOCKET).into()
+    }
+
+    /// What is configured here, its warnings printed; nothing at all is enough to ask a daemon that was started with
+    /// flags.
+    fn configured(&self) -> Result<Configured, ConfigError> {
+        match self.load_aloud() {
+            Ok(config) => Ok(Configured::Here(Box::new(config))),
+            Err(e) if e.is_absent() => Ok(Configured::Nothing { socket: self.usual_socket(), e }),
+            Err(e) => Err(e),
+        }
     }
 
     /// As [`Arguments::load`], with its warnings printed.
@@ -288,6 +307,38 @@ impl Arguments {
             output::complain(&format!("warning: {warning}"));
         }
         Ok(config)
+    }
+}
+
+/// What a command knows that a daemon may do in its place.
+enum Configured {
+    Here(Box<Config>),
+    Nothing { socket: PathBuf, e: ConfigError },
+}
+
+impl Configured {
+    /// Where the daemon listens, if one runs.
+    fn socket(&self) -> &Path {
+        match self {
+            Self::Here(config) => &config.admin.socket,
+            Self::Nothing { socket, .. } => socket,
+        }
+    }
+
+    /// What the daemon has to work by; its own, where nothing is known here.
+    fn digest(&self) -> Option<String> {
+        match self {
+            Self::Here(config) => Some(config.digest.clone()),
+            Self::Nothing { .. } => None,
+        }
+    }
+
+    /// To do it oneself.
+    fn config(self) -> Result<Config, ConfigError> {
+        match self {
+            Self::Here(config) => Ok(*config),
+            Self::Nothing { e, .. } => Err(e),
+        }
     }
 }
 

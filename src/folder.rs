@@ -29,6 +29,8 @@ pub(crate) struct Access {
     pub(crate) group_reads: bool,
     /// Set when root works for another user.
     pub(crate) owner: Option<Owner>,
+    /// Who reads, where this process may be able to give files to that group.
+    pub(crate) group: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +62,10 @@ impl Folder {
     pub(crate) fn with_access(mut self, access: Access) -> Self {
         self.access = access;
         self
+    }
+
+    pub(crate) fn access(&self) -> Access {
+        self.access
     }
 
     /// The same folder, but what is created below it is the owner's alone.
@@ -116,11 +122,26 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Gives a new file or folder its final mode, whatever the umask, and its owner.
+    /// Gives a new file or folder its final mode, whatever the umask, and its owner and group. A folder in one
+    /// whose group is inherited hands it on (`g+s`), which a change of mode by one who is not of that group ends.
     fn settle(&self, fd: impl AsFd, mode: u32) -> io::Result<()> {
-        rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode))?;
-        if let Some(Owner { uid, gid }) = self.access.owner {
-            rustix::fs::fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        let stat = rustix::fs::fstat(&fd)?;
+        let mode = mode | stat.st_mode & 0o2000;
+        if stat.st_mode & 0o7777 != mode {
+            rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode))?;
+        }
+        match (self.access.owner, self.access.group) {
+            (Some(Owner { uid, gid }), _) => {
+                rustix::fs::fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+            }
+            (None, Some(gid)) if stat.st_gid != gid => {
+                match rustix::fs::fchown(&fd, None, Some(Gid::from_raw(gid))) {
+                    // Not a member of it, which was told at the start.
+                    Ok(()) | Err(rustix::io::Errno::PERM) => {}
+                    Err(e) => return Err(e.into()),
+                }
+            }
+            (None, _) => {}
         }
         Ok(())
     }
@@ -367,7 +388,7 @@ pub(crate) struct PrivateFolder<'a>(&'a Folder);
 
 impl PrivateFolder<'_> {
     pub(crate) fn subfolder(&self, name: &str) -> Result<Folder, FolderError> {
-        self.0.subfolder_with(name, Access { group_reads: false, owner: self.0.access.owner })
+        self.0.subfolder_with(name, Access { group_reads: false, group: None, ..self.0.access })
     }
 }
 

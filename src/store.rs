@@ -28,6 +28,7 @@ mod ledger;
 mod lineage;
 pub mod outbox;
 mod permanence;
+mod sharing;
 
 use std::fs;
 use std::io;
@@ -113,7 +114,7 @@ pub enum StoreError {
     },
     /// Private keys would be readable or replaceable by others.
     #[error(
-        "{} has mode {mode:04o}, which lets others at private keys: run `chmod 0700 {0}`, or 0750 with a group that may read them", path.display()
+        "{} has mode {mode:04o}, which lets others at private keys: run `chmod 0700 {0}`, or 2750 with a group that may read them", path.display()
     )]
     TooOpen {
         /// The state directory.
@@ -234,8 +235,10 @@ impl Store {
         if mode & 0o027 != 0 {
             return Err(StoreError::TooOpen { path: path.to_owned(), mode });
         }
+        let group_reads = mode & 0o050 == 0o050;
         let root = root.with_access(Access {
-            group_reads: mode & 0o050 == 0o050,
+            group_reads,
+            group: group_reads.then(|| meta.gid()),
             owner: (us == 0).then(|| Owner { uid: meta.uid(), gid: meta.gid() }),
         });
         Ok(Self { root, path: path.to_owned(), is_new: false })

@@ -45,18 +45,18 @@ pub(super) enum ChallengeCommand {
 }
 
 pub(super) fn run(arguments: &Arguments, command: &ChallengeCommand) -> Result<u8, Failure> {
-    let config = arguments.load_aloud()?;
+    let configured = arguments.configured()?;
     runtime()?.block_on(async {
-        let Some(daemon) = Client::connect(&config.admin.socket).await? else {
+        let Some(daemon) = Client::connect(configured.socket()).await? else {
             let message = format!(
                 "no daemon answers on {}: start it with `wicketgate run`",
-                config.admin.socket.display()
+                configured.socket().display()
             );
             return Err(Failure::new(FAILED, message));
         };
         match command {
             ChallengeCommand::Relay(arguments) => {
-                return relay::run(daemon, &config.admin.socket, arguments).await;
+                return relay::run(daemon, configured.socket(), arguments).await;
             }
             ChallengeCommand::Put { host, token, key_authorization, ttl, more } => {
                 let challenge = ForeignChallenge {

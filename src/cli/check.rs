@@ -21,15 +21,15 @@ pub(super) struct CheckArguments {
 }
 
 pub(super) fn run(arguments: &Arguments, check: &CheckArguments) -> Result<u8, Failure> {
-    let config = arguments.load_aloud()?;
+    let configured = arguments.configured()?;
     log::start(arguments, "warn")?;
-    let request = CheckRequest { names: check.names.clone(), digest: Some(config.digest.clone()) };
+    let request = CheckRequest { names: check.names.clone(), digest: configured.digest() };
     let runtime = runtime()?;
     let local = LocalSet::new();
     let report = local.block_on(&runtime, async {
-        match Client::connect(&config.admin.socket).await? {
+        match Client::connect(configured.socket()).await? {
             Some(daemon) => Ok::<_, Failure>(daemon.check(&request).await?),
-            None => Ok(daemon::check_once(config, &request).await?),
+            None => Ok(daemon::check_once(configured.config()?, &request).await?),
         }
     });
     drop(local);

@@ -101,14 +101,15 @@ fn summary(config: &Config) -> String {
     let addresses =
         |list: &[std::net::SocketAddr]| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let names: Vec<_> = config.certificates.iter().map(|c| c.name.as_str()).collect();
-    let mut text = format!(
-        "the configuration is good: {} certificate{} ({}) from {}, the gate on {}",
-        names.len(),
-        if names.len() == 1 { "" } else { "s" },
-        names.join(", "),
-        config.acme.issuer.name(),
-        addresses(&config.gate.listen),
-    );
+    let certificates = match names.as_slice() {
+        [] => "no certificate".to_owned(),
+        [name] => format!("1 certificate ({name}) from {}", config.acme.issuer.name()),
+        names => {
+            format!("{} certificates ({}) from {}", names.len(), names.join(", "), config.acme.issuer.name())
+        }
+    };
+    let mut text =
+        format!("the configuration is good: {certificates}, the gate on {}", addresses(&config.gate.listen),);
     if let Some(front) = &config.front {
         text.push_str(&format!(", the front on {}", addresses(&front.listen)));
     }

@@ -18,12 +18,12 @@ pub(super) struct DeployArguments {
 }
 
 pub(super) fn run(arguments: &Arguments, deploy: &DeployArguments) -> Result<u8, Failure> {
-    let config = arguments.load_aloud()?;
+    let configured = arguments.configured()?;
     log::start(arguments, "warn")?;
-    let request = DeployRequest { names: deploy.names.clone(), digest: Some(config.digest.clone()) };
-    let conclusion = follow(deploy.json, async |told| match Client::connect(&config.admin.socket).await? {
+    let request = DeployRequest { names: deploy.names.clone(), digest: configured.digest() };
+    let conclusion = follow(deploy.json, async |told| match Client::connect(configured.socket()).await? {
         Some(daemon) => Ok(daemon.deploy(&request, &*told).await?),
-        None => Ok(daemon::deploy_once(config, &request, told, helper_arguments()).await?),
+        None => Ok(daemon::deploy_once(configured.config()?, &request, told, helper_arguments()).await?),
     })?;
     Ok(exit_code(conclusion))
 }

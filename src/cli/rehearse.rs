@@ -22,14 +22,16 @@ pub(super) struct RehearseArguments {
 }
 
 pub(super) fn run(arguments: &Arguments, rehearse: &RehearseArguments) -> Result<u8, Failure> {
-    let config = arguments.load_aloud()?;
+    let configured = arguments.configured()?;
     log::start(arguments, "warn")?;
-    let digest = Some(config.digest.clone());
+    let digest = configured.digest();
     let request = RehearseRequest { names: rehearse.names.clone(), staging: rehearse.staging, digest };
     let conclusion =
-        follow(rehearse.json, async |told| match Client::connect(&config.admin.socket).await? {
+        follow(rehearse.json, async |told| match Client::connect(configured.socket()).await? {
             Some(daemon) => Ok(daemon.rehearse(&request, &*told).await?),
-            None => Ok(daemon::rehearse_once(config, &request, told, helper_arguments()).await?),
+            None => {
+                Ok(daemon::rehearse_once(configured.config()?, &request, told, helper_arguments()).await?)
+            }
         })?;
     if !rehearse.json {
         output::line(match conclusion {

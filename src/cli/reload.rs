@@ -4,12 +4,12 @@ use super::{Arguments, CONFIGURATION, FAILED, Failure, output, runtime};
 use crate::admin::client::{Client, ClientError};
 
 pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
-    let config = arguments.load_aloud()?;
+    let configured = arguments.configured()?;
     let warnings = runtime()?.block_on(async {
-        let Some(daemon) = Client::connect(&config.admin.socket).await? else {
+        let Some(daemon) = Client::connect(configured.socket()).await? else {
             let message = format!(
                 "no daemon answers on {}: start it with `wicketgate run`",
-                config.admin.socket.display()
+                configured.socket().display()
             );
             return Err(Failure::new(FAILED, message));
         };

@@ -26,18 +26,18 @@ pub(super) struct RenewArguments {
 }
 
 pub(super) fn run(arguments: &Arguments, renew: &RenewArguments) -> Result<u8, Failure> {
-    let config = arguments.load_aloud()?;
+    let configured = arguments.configured()?;
     log::start(arguments, "warn")?;
-    let digest = Some(config.digest.clone());
+    let digest = configured.digest();
     let request = RenewRequest {
         names: renew.names.clone(),
         force: renew.force,
         skip_preflight: renew.skip_preflight,
         digest,
     };
-    let conclusion = follow(renew.json, async |told| match Client::connect(&config.admin.socket).await? {
+    let conclusion = follow(renew.json, async |told| match Client::connect(configured.socket()).await? {
         Some(daemon) => Ok(daemon.renew(&request, &*told).await?),
-        None => Ok(daemon::renew_once(config, &request, told, helper_arguments()).await?),
+        None => Ok(daemon::renew_once(configured.config()?, &request, told, helper_arguments()).await?),
     })?;
     Ok(exit_code(conclusion))
 }

@@ -35,6 +35,7 @@ pub(super) fn run(arguments: &Arguments, status: &StatusArguments) -> Result<u8,
             (Ok(Some(daemon)), config) => {
                 let report = daemon.status().await?;
                 match config {
+                    Err(e) if e.is_absent() => {}
                     Err(e) => output::complain(&format!("warning: the daemon runs by another configuration than this one, which is wrong: {e}")),
                     Ok(config) if report.digest.as_ref() != Some(&config.digest) => {
                         output::complain("warning: the daemon runs by another configuration than this one; `wicketgate reload` has it take this one");

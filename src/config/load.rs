@@ -50,8 +50,7 @@ impl Config {
             let message = format!(
                 "there is nothing to do: no configuration file ({DEFAULT_FILE} does not exist) and no --hostname; write the file (`wicketgate config example` prints one), or pass --hostname"
             );
-            report.refuse(&Origin::Nowhere, None, &message);
-            return Err(report.into_error());
+            return Err(report.absent(&message));
         }
         Ok(Self { files, ..finished(&root, report)? })
     }

@@ -18,11 +18,17 @@ pub struct Problem {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     problems: Vec<Problem>,
+    is_absent: bool,
 }
 
 impl ConfigError {
     /// Most problems shown; the rest is counted.
     const MAX_SHOWN: usize = 50;
+
+    /// Whether there is no configuration at all, which a running daemon may have been given by its own flags.
+    pub fn is_absent(&self) -> bool {
+        self.is_absent
+    }
 
     /// Every problem, files first and in the order of their lines, then environment, then flags.
     pub fn problems(&self) -> &[Problem] {
@@ -146,7 +152,13 @@ impl Report {
         let mut problems = self.problems.into_inner();
         problems.sort_by_key(|p| p.origin.rank());
         problems.dedup();
-        ConfigError { problems }
+        ConfigError { problems, is_absent: false }
+    }
+
+    /// The only problem: nothing is configured.
+    pub(super) fn absent(self, message: &str) -> ConfigError {
+        self.refuse(&Origin::Nowhere, None, message);
+        ConfigError { is_absent: true, ..self.into_error() }
     }
 
     /// The warnings, or the problems if there is one.

@@ -104,8 +104,8 @@ impl Demo {
 
 /// A path as a person in this directory would type it.
 fn shorten(path: &std::path::Path) -> String {
-    let here = std::env::current_dir().unwrap_or_default();
-    path.strip_prefix(&here).unwrap_or(path).display().to_string()
+    let here = std::env::current_dir().ok().filter(|here| here.parent().is_some());
+    here.and_then(|here| path.strip_prefix(here).ok()).unwrap_or(path).display().to_string()
 }
 
 /// An address for curl's `--resolve`; loopback for "all addresses".

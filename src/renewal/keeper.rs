@@ -116,6 +116,7 @@ impl Keeper {
         if config.acme.issuer != Issuer::Embedded {
             told.extend(store.permanence().ok().and_then(|p| p.warning(store.path())));
         }
+        told.extend(store.sharing_warning().ok().flatten());
         let keeper = Self {
             config: RefCell::new(config),
             store,

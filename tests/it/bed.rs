@@ -9,6 +9,7 @@ pub(crate) mod haproxy;
 pub(crate) mod hitch;
 pub(crate) mod hosts;
 pub(crate) mod ladder;
+pub(crate) mod machine;
 pub(crate) mod mail_server;
 pub(crate) mod nameserver;
 pub(crate) mod namespace;
@@ -115,7 +116,7 @@ pub(crate) fn until_within<T>(limit: Duration, what: &str, mut look: impl FnMut(
 }
 
 /// What a test may need that is no package: the user it is run by, and a kernel that lets him.
-const SURROUNDINGS: [&str; 3] = ["root", "namespaces", "mounts"];
+const SURROUNDINGS: [&str; 4] = ["root", "namespaces", "mounts", "packages"];
 
 /// Whether a test can run here: every name is a program in `PATH`, or one of [`SURROUNDINGS`].
 ///
@@ -149,6 +150,7 @@ fn is_there(need: &str) -> bool {
         "root" => rustix::process::geteuid().is_root(),
         "namespaces" => namespace::available(),
         "mounts" => namespace::mounts_available(),
+        "packages" => Path::new(env!("CARGO_MANIFEST_DIR")).join("target/package/wicketgate").is_file(),
         program => std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
             .chain(["/usr/sbin".into(), "/sbin".into()])
             .any(|folder| folder.join(program).is_file()),

@@ -1,7 +1,7 @@
 //! A state directory that is full, foreign, open to others, or damaged.
 
 use std::fs;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::process::Command;
 
 use crate::bed::namespace::Namespace;
@@ -69,6 +69,48 @@ fn a_foreign_state_directory_is_left_alone() {
     assert_ne!(ran.code, Some(0));
     assert!(ran.text().contains(setup.state.to_str().unwrap()), "{}", ran.text());
     assert_eq!(fs::read_dir(&setup.state).unwrap().count(), 0);
+}
+
+/// A server that is no root reads the files by its group, whoever writes them.
+#[test]
+fn the_group_of_the_state_directory_reads_what_is_stored() {
+    needs!("root", "setpriv");
+    for (umask, mode, warned) in [("027", 0o2750, ""), ("077", 0o2750, "UMask=0027"), ("027", 0o750, "g+s")] {
+        let bed = Bed::new();
+        set_mode(bed.dir(), 0o755);
+        let setup = Setup::embedded(&bed).certificate(&[NAME]);
+        let config = setup.write(&bed);
+        fs::create_dir(&setup.state).unwrap();
+        chown(&setup.state, Some(65534), Some(1)).unwrap();
+        set_mode(&setup.state, mode);
+        let renew = |uid: &str| {
+            let mut command = Command::new("sh");
+            clean(&mut command);
+            let script =
+                format!("umask {umask}; exec setpriv --reuid {uid} --regid {uid} --clear-groups \"$@\"");
+            command.args(["-c", &script, "-", PROGRAM, "--config"]).arg(&config).args(["renew", "--force"]);
+            run(&mut command).expect_code(0)
+        };
+        let ran = renew("65534");
+        let key = setup.live(NAME).join("privkey.pem");
+        assert_eq!(ran.text().contains("but not what this process will write there"), !warned.is_empty());
+        assert!(ran.text().contains(warned), "{}", ran.text());
+        let can_read = || {
+            let read = Command::new("setpriv")
+                .args(["--reuid", "65533", "--regid", "1", "--clear-groups", "cat"])
+                .arg(&key)
+                .output();
+            read.unwrap().status.success()
+        };
+        assert_eq!(can_read(), warned.is_empty(), "umask {umask}, mode {mode:o}");
+        if !warned.is_empty() {
+            continue;
+        }
+        renew("0");
+        assert!(can_read(), "what root has stored");
+        let stored = fs::metadata(&key).unwrap();
+        assert_eq!((stored.uid(), stored.gid(), stored.mode() & 0o7777), (65534, 1, 0o640));
+    }
 }
 
 #[test]
