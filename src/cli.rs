@@ -28,7 +28,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::admin::AdminError;
 use crate::admin::client::ClientError;
 use crate::config::{Config, ConfigError, Flags, environment as config_environment};
-use crate::daemon::{CheckError, DaemonError, OnceError};
+use crate::daemon::{CheckError, DaemonError, OnceError, Others};
 use crate::deploy::helper::ListenError;
 use crate::renewal::{RehearsalRefused, UnknownNames};
 use crate::store::StoreError;
@@ -363,6 +363,11 @@ fn helper_arguments() -> Vec<OsString> {
 /// The arguments of the process that starts helpers.
 fn starter_arguments() -> Vec<OsString> {
     arguments_of(STARTER, std::env::args_os().skip(1))
+}
+
+/// Both of them.
+fn others() -> Others {
+    Others { helper: helper_arguments(), starter: starter_arguments() }
 }
 
 fn arguments_of(first: &str, ours: impl Iterator<Item = OsString>) -> Vec<OsString> {

@@ -32,6 +32,7 @@ mod notify;
 mod opening;
 mod problem;
 mod section;
+mod upstream;
 
 pub use certificates::is_file_name as is_lineage_name;
 pub use endpoint::{Endpoint, Protocol};
@@ -322,6 +323,12 @@ pub struct Front {
     pub sites: Vec<Site>,
     /// The certificate for clients that send no SNI.
     pub default_certificate: Option<String>,
+    /// Peers whose PROXY header and X-Forwarded-For tell the client's address.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The largest body of a request, bytes; `None`: as large as it is.
+    pub max_body: Option<u64>,
+    /// The value of Strict-Transport-Security (RFC 6797), where one is to be sent.
+    pub hsts: Option<String>,
     /// Most connections at once, over all threads.
     pub max_connections: usize,
     /// Threads, each with its own listener and upstream pool.
@@ -348,17 +355,50 @@ pub struct Site {
 /// Where the front sends requests.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Upstream {
-    /// `http://HOST[:PORT]`, resolved at each connect.
+    /// `http://HOST[:PORT]`, `unix:/PATH`: HTTP/1.1.
+    Http(Place),
+    /// `h2c://HOST[:PORT]`, `h2c+unix:/PATH`: HTTP/2 without TLS and from its first byte (RFC 9113 section 3.3).
+    H2c(Place),
+    /// `tcp://HOST:PORT`, `tcp+unix:/PATH`: what comes out of TLS goes on as it is.
+    Raw(Raw),
+    /// `demo`: the built-in page that shows the certificate it is served with.
+    Demo,
+}
+
+/// An upstream that is given bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Raw {
+    /// Where it listens.
+    pub place: Place,
+    /// It is told of each client first, by a PROXY header of version 2.
+    pub proxy_protocol: bool,
+    /// The protocols that it speaks, as clients are offered them (ALPN); empty: none are offered.
+    pub alpn: Vec<String>,
+}
+
+/// Where an upstream listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// Resolved at each connect.
     Tcp {
         /// Name or address, IPv6 without brackets.
         host: String,
         /// Port.
         port: u16,
     },
-    /// `unix:/run/app.sock`
+    /// A socket in the file system.
     Unix(PathBuf),
-    /// `demo`: the built-in page that shows the certificate it is served with.
-    Demo,
+}
+
+impl Upstream {
+    /// Where it listens; the demo page is nowhere.
+    pub fn place(&self) -> Option<&Place> {
+        match self {
+            Self::Http(place) | Self::H2c(place) => Some(place),
+            Self::Raw(raw) => Some(&raw.place),
+            Self::Demo => None,
+        }
+    }
 }
 
 /// `[[certificate]]`

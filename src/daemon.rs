@@ -45,7 +45,7 @@ use crate::store::{Store, StoreError};
 use announce::Announcer;
 pub use check::{CheckError, check_once};
 use notices::Notices;
-pub use once::{OnceError, deploy_once, rehearse_once, renew_once};
+pub use once::{OnceError, Others, deploy_once, rehearse_once, renew_once};
 use openings::Openings;
 use room::{Room, Source};
 

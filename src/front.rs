@@ -9,7 +9,9 @@ mod deadline;
 mod demo;
 pub mod headers;
 mod http1;
+mod proxied;
 mod proxy;
+mod raw;
 pub mod resolver;
 pub mod routes;
 mod thread;
@@ -106,7 +108,7 @@ pub async fn serve(
         let (thread, connections) = (thread.clone(), connections.clone());
         loops.push(spawn_local(accept_loop(listener, stop.clone(), move |tcp, peer| {
             let admission = connections.admit();
-            spawn_local(connection::serve(thread.clone(), tcp, peer.ip(), admission));
+            spawn_local(connection::serve(thread.clone(), tcp, peer, admission));
         })));
     }
     let pools = thread.pools.clone();

@@ -4,7 +4,6 @@
 //! redirect to https for hosts of ours; a constant refusal for all else. [`reply`](reply::reply)
 //! decides, without I/O; [`serve`] carries what it decided.
 
-pub mod client;
 pub mod deadlines;
 pub mod host;
 pub mod reply;

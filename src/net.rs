@@ -3,6 +3,7 @@
 //! the first bytes of an answer.
 
 pub mod accept;
+pub mod client;
 pub mod counter;
 pub mod drain;
 pub mod holder;

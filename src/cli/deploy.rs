@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::following::{exit_code, follow};
-use super::{Arguments, Failure, helper_arguments, log};
+use super::{Arguments, Failure, log, others};
 use crate::admin::DeployRequest;
 use crate::admin::client::Client;
 use crate::daemon;
@@ -23,7 +23,7 @@ pub(super) fn run(arguments: &Arguments, deploy: &DeployArguments) -> Result<u8,
     let request = DeployRequest { names: deploy.names.clone(), digest: configured.digest() };
     let conclusion = follow(deploy.json, async |told| match Client::connect(configured.socket()).await? {
         Some(daemon) => Ok(daemon.deploy(&request, &*told).await?),
-        None => Ok(daemon::deploy_once(configured.config()?, &request, told, helper_arguments()).await?),
+        None => Ok(daemon::deploy_once(configured.config()?, &request, told, others()).await?),
     })?;
     Ok(exit_code(conclusion))
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::following::{exit_code, follow};
-use super::{Arguments, Failure, helper_arguments, log, output};
+use super::{Arguments, Failure, log, others, output};
 use crate::admin::client::Client;
 use crate::admin::{Conclusion, RehearseRequest};
 use crate::daemon;
@@ -29,9 +29,7 @@ pub(super) fn run(arguments: &Arguments, rehearse: &RehearseArguments) -> Result
     let conclusion =
         follow(rehearse.json, async |told| match Client::connect(configured.socket()).await? {
             Some(daemon) => Ok(daemon.rehearse(&request, &*told).await?),
-            None => {
-                Ok(daemon::rehearse_once(configured.config()?, &request, told, helper_arguments()).await?)
-            }
+            None => Ok(daemon::rehearse_once(configured.config()?, &request, told, others()).await?),
         })?;
     if !rehearse.json {
         output::line(match conclusion {

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::following::{exit_code, follow};
-use super::{Arguments, Failure, helper_arguments, log};
+use super::{Arguments, Failure, log, others};
 use crate::admin::RenewRequest;
 use crate::admin::client::Client;
 use crate::daemon;
@@ -37,7 +37,7 @@ pub(super) fn run(arguments: &Arguments, renew: &RenewArguments) -> Result<u8, F
     };
     let conclusion = follow(renew.json, async |told| match Client::connect(configured.socket()).await? {
         Some(daemon) => Ok(daemon.renew(&request, &*told).await?),
-        None => Ok(daemon::renew_once(configured.config()?, &request, told, helper_arguments()).await?),
+        None => Ok(daemon::renew_once(configured.config()?, &request, told, others()).await?),
     })?;
     Ok(exit_code(conclusion))
 }

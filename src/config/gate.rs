@@ -134,7 +134,7 @@ fn also_host(text: &str) -> Result<Identifier, String> {
     }
 }
 
-fn trusted_proxies(section: &Section<'_>) -> Vec<IpNet> {
+pub(super) fn trusted_proxies(section: &Section<'_>) -> Vec<IpNet> {
     let mut networks = Vec::new();
     for (entry, network) in section.each("trusted-proxies", network) {
         if network.prefix_len() == 0 {

@@ -87,9 +87,19 @@ pub(super) const KEYS: &[Key] = &[
     key("front", Kind::Table),
     key("front.listen", Kind::TextOrList),
     key("front.upstream", Kind::Text),
+    key("front.proxy-protocol", Kind::Boolean),
+    key("front.alpn", Kind::TextOrList),
+    key("front.trusted-proxies", Kind::TextOrList),
+    key("front.max-body", Kind::Integer),
+    key("front.hsts", Kind::Table),
+    key("front.hsts.max-age", Kind::Duration),
+    key("front.hsts.include-subdomains", Kind::Boolean),
+    key("front.hsts.preload", Kind::Boolean),
     key("front.site", Kind::Tables),
     key("front.site.hostnames", Kind::List),
     key("front.site.upstream", Kind::Text),
+    key("front.site.proxy-protocol", Kind::Boolean),
+    key("front.site.alpn", Kind::TextOrList),
     key("front.default-certificate", Kind::Text),
     key("front.max-connections", Kind::Integer),
     key("front.threads", Kind::Integer),
@@ -207,11 +217,6 @@ fn check_value(node: &Node, key: &Key, pattern: &str, shown: &str, report: &Repo
         }
         _ => refuse(node, &wrong_kind(node, key)),
     }
-}
-
-/// The sentence for what only a later version does.
-pub(super) fn not_yet(what: &str, instead: &str) -> String {
-    format!("this version does not do that yet: {what}; {instead}")
 }
 
 fn wrong_kind(node: &Node, key: &Key) -> String {

@@ -9,9 +9,10 @@ use super::document::Node;
 use super::flags::Flags;
 use super::problem::{ConfigError, Origin, Report};
 use super::section::{Section, one_of};
+use super::upstream::is_own_listener;
 use super::{
-    CertificateRequest, Config, DEFAULT_FILE, DEFAULT_STATE_DIR, Front, Gate, Issuer, Sandbox, Upstream,
-    acme, certificates, deploy, environment, files, front, gate, keys, notify,
+    CertificateRequest, Config, DEFAULT_FILE, DEFAULT_STATE_DIR, Front, Gate, Issuer, Place, Sandbox,
+    Upstream, acme, certificates, deploy, environment, files, front, gate, keys, notify,
 };
 use crate::hostname::Identifier;
 
@@ -226,7 +227,8 @@ fn check_page(root: &Section<'_>, config: &Config) {
 fn check_upstreams(root: &Section<'_>, config: &Config, front: &Front) {
     let listen: Vec<_> = config.gate.listen.iter().chain(&front.listen).copied().collect();
     let is_circle = |upstream: &Upstream| {
-        front::is_own_listener(upstream, &listen) || *upstream == Upstream::Unix(config.admin.socket.clone())
+        is_own_listener(upstream, &listen)
+            || upstream.place() == Some(&Place::Unix(config.admin.socket.clone()))
     };
     let section = root.table("front");
     let of_sites = section.tables("site").into_iter().zip(&front.sites).map(|(s, site)| (s, &site.upstream));

@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use super::notices::Notices;
 use super::openings::Openings;
-use super::{DaemonError, OnDemand, bind_gate, opener};
+use super::room::{Room, Source};
+use super::{DaemonError, on_demand, opener};
 use crate::admin::{Conclusion, DeployRequest, RehearseRequest, RenewRequest};
 use crate::challenge::ChallengeTable;
-use crate::config::Config;
-use crate::deploy::Helper;
-use crate::gate::{self, GateLimits, GateState, Policy};
-use crate::net::inherited::Inherited;
+use crate::config::{Config, GateOpen};
+use crate::gate::{GateLimits, GateState, Policy};
 use crate::renewal::{Door, Event, Keeper, Outcome, RehearsalRefused, Served, UnknownNames};
 use crate::store::{Store, StoreLock};
 
@@ -39,9 +38,9 @@ pub async fn renew_once(
     config: Config,
     request: &RenewRequest,
     told: Rc<dyn Fn(&Event)>,
-    helper_arguments: Vec<OsString>,
+    others: Others,
 ) -> Result<Conclusion, OnceError> {
-    attend_once(config, told, helper_arguments, async |keeper, told| {
+    attend_once(config, told, others, async |keeper, told| {
         keeper.attend(&request.names, request.asked(), told).await
     })
     .await
@@ -55,27 +54,21 @@ pub async fn deploy_once(
     config: Config,
     request: &DeployRequest,
     told: Rc<dyn Fn(&Event)>,
-    helper_arguments: Vec<OsString>,
+    others: Others,
 ) -> Result<Conclusion, OnceError> {
-    attend_once(config, told, helper_arguments, async |keeper, told| {
-        keeper.deploy_again(&request.names, told).await
-    })
-    .await
+    attend_once(config, told, others, async |keeper, told| keeper.deploy_again(&request.names, told).await)
+        .await
 }
 
 /// Has a keeper do something of which people are told by `[notify]` as well.
 async fn attend_once(
     config: Config,
     told: Rc<dyn Fn(&Event)>,
-    helper_arguments: Vec<OsString>,
+    others: Others,
     work: impl AsyncFnOnce(&Rc<Keeper>, Rc<dyn Fn(&Event)>) -> Result<Vec<Outcome>, UnknownNames>,
 ) -> Result<Conclusion, OnceError> {
-    let once = Once::begin(config, helper_arguments.clone()).await?;
-    let (notices, unread) =
-        Notices::open(once.keeper.config(), Helper::new(helper_arguments)).map_err(DaemonError::Store)?;
-    for sentence in unread {
-        tracing::warn!("{sentence}");
-    }
+    let once = Once::begin(config, others).await?;
+    let notices = once.notices.clone();
     let told: Rc<dyn Fn(&Event)> = Rc::new({
         let notices = notices.clone();
         move |event| {
@@ -98,9 +91,9 @@ pub async fn rehearse_once(
     config: Config,
     request: &RehearseRequest,
     told: Rc<dyn Fn(&Event)>,
-    helper_arguments: Vec<OsString>,
+    others: Others,
 ) -> Result<Conclusion, OnceError> {
-    let once = Once::begin(config, helper_arguments).await?;
+    let once = Once::begin(config, others).await?;
     let outcomes = once.keeper.rehearse(&request.names, request.staging, told).await;
     let is_shut = once.end().await;
     Ok(if is_shut { Conclusion::of(&outcomes?) } else { Conclusion::Failed })
@@ -109,9 +102,19 @@ pub async fn rehearse_once(
 /// How long the end of it all may be put off by an opening that cannot be shut.
 const SHUTTING: Duration = Duration::from_secs(60);
 
+/// The other processes of this binary, each by its arguments.
+#[derive(Debug, Clone)]
+pub struct Others {
+    /// Runs commands and writes files.
+    pub helper: Vec<OsString>,
+    /// Starts helpers for one that gave up its rights.
+    pub starter: Vec<OsString>,
+}
+
 /// A keeper with a gate of its own, which is opened on demand.
 struct Once {
     keeper: Rc<Keeper>,
+    notices: Rc<Notices>,
     openings: Rc<Openings>,
     _lock: StoreLock,
 }
@@ -127,40 +130,43 @@ impl Once {
         shut.is_ok()
     }
 
-    async fn begin(config: Config, helper_arguments: Vec<OsString>) -> Result<Self, OnceError> {
+    async fn begin(mut config: Config, others: Others) -> Result<Self, OnceError> {
+        // Whatever a daemon would do.
+        config.gate.open = GateOpen::DuringOrders;
         let config = Arc::new(config);
+        let source = Source::new(&config, others.helper, &others.starter).map_err(DaemonError::Io)?;
+        let mut room = Room::prepare(&config)?;
         let store = Store::open(&config.state_dir).map_err(DaemonError::Store)?;
         let lock = store.lock().map_err(DaemonError::Store)?;
         if let Some(sentence) = lock.unwritable() {
             tracing::error!("{sentence}");
         }
+        let (notices, unread) = Notices::open(config.clone(), source.helper()).map_err(DaemonError::Store)?;
+        for sentence in unread {
+            tracing::warn!("{sentence}");
+        }
+        let helper = source.helper();
+        if !config.deploy.is_empty() {
+            helper.start(&config).await.map_err(DaemonError::Deploy)?;
+        }
+        notices.start_helper().await.map_err(DaemonError::Deploy)?;
+        let openings = Openings::new(config.clone(), source.helper());
+        openings.start_helper().await.map_err(DaemonError::Deploy)?;
+        openings.settle().await;
+        room.enter(&config)?;
+
         let table = ChallengeTable::new();
         let gate = GateState::new(table.clone(), Policy::from(&config.gate));
         let served = Served { resolver: None, identifiers: gate.served.clone() };
-        let listen: OnDemand = {
-            let config = config.clone();
-            Box::new(move |stop| {
-                let listeners = bind_gate(&config, &mut Inherited::default())?;
-                let limits = GateLimits::new(config.gate.max_connections);
-                let serving = gate::serve_all(listeners, gate.clone(), limits, stop, config.grace);
-                Ok(tokio::task::spawn_local(async move {
-                    if let Err(error) = serving.await {
-                        tracing::error!(%error, "the gate cannot serve");
-                    }
-                }))
-            })
-        };
-        let openings = Openings::new(config.clone(), Helper::new(helper_arguments.clone()));
-        openings.start_helper().await.map_err(DaemonError::Deploy)?;
-        openings.settle().await;
+        let limits = GateLimits::new(config.gate.max_connections);
+        let listen = on_demand(config.clone(), gate, limits, source.starter());
         // Who runs this waits for its end.
         let door = Door::momentary(opener(Some(listen), &openings), Duration::ZERO);
-        let helper = Helper::new(helper_arguments);
         let (keeper, sentences) = Keeper::new(config, store, table, served, door, helper);
         for sentence in sentences {
             tracing::warn!("{sentence}");
         }
-        keeper.start_helper().await.map_err(DaemonError::Deploy)?;
-        Ok(Self { keeper, openings, _lock: lock })
+        keeper.settle_embedded(room.embedded.clone());
+        Ok(Self { keeper, notices, openings, _lock: lock })
     }
 }

@@ -10,13 +10,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::process::geteuid;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::DaemonError;
 use crate::config::{Config, Sandbox};
 use crate::deploy::Helper;
 use crate::deploy::starter::Starter;
-use crate::sandbox::plan::Plan;
+use crate::sandbox::plan::{Plan, named_files};
 use crate::sandbox::{self, Identity, Part};
 
 /// Files outside the room that others replace; a new one in the place of one that was there at the start cannot be
@@ -118,12 +119,22 @@ impl Room {
         if config.sandbox == Sandbox::Required {
             sandbox::require_all(&parts)?;
         }
-        let unreadable = config.files.iter().find(|file| fs::File::open(file).is_err());
+        let unreadable = named_files(config).find(|file| fs::File::open(file).is_err());
         if let (Some(file), Some(part)) = (unreadable, parts.iter_mut().find(|part| part.part == "user")) {
-            part.note.push_str(&format!(
-                "; it may not read {0}, so that `reload` fails: `chgrp GROUP {0}` and `chmod 0640 {0}`",
+            let sentence = format!(
+                "it may not read {0}, and what needs it will fail: `chgrp GROUP {0}` and `chmod 0640 {0}`",
                 file.display()
-            ));
+            );
+            tracing::warn!("sandbox: {}; {sentence}", part.note);
+            part.note.push_str(&format!("; {sentence}"));
+        }
+        if let (Some((user, _)), None) = (&config.user, &self.identity)
+            && Identity::named(user, None).map_or(true, |wanted| wanted.uid() != geteuid().as_raw())
+        {
+            tracing::warn!(
+                "sandbox: `user = {user:?}` needs a start by root; this one runs as uid {}",
+                geteuid().as_raw()
+            );
         }
         for part in &parts {
             tracing::info!("sandbox: {} {}: {}", part.part, part.state, part.note);
@@ -155,7 +166,7 @@ impl Room {
 }
 
 fn identity(config: &Config) -> Result<Option<Identity>, DaemonError> {
-    if !rustix::process::geteuid().is_root() || config.sandbox == Sandbox::Off {
+    if !geteuid().is_root() || config.sandbox == Sandbox::Off {
         return Ok(None);
     }
     let state = &config.state_dir;

@@ -5,7 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,11 +22,11 @@ use tokio_rustls::server::TlsStream;
 
 use super::deadline::Deadline;
 use super::headers::Provenance;
-use super::http1;
 use super::proxy::{self, Abandoned, ResponseBody};
 use super::resolver::Served;
 use super::thread::Thread;
 use super::tls::{self, HandshakeError, Secured};
+use super::{http1, proxied, raw};
 
 use super::upstream::Switched;
 use crate::net::limits::{Admission, BusyGuard};
@@ -50,7 +50,8 @@ pub(super) struct Client {
     pub(super) served: Arc<Served>,
     pub(super) session: Session,
     admission: Admission,
-    provenance: RefCell<Option<Provenance>>,
+    /// What was last told of a client, and of which.
+    provenance: RefCell<Option<(IpAddr, Provenance)>>,
     /// Requests under way.
     active: Cell<u32>,
     /// Of their bodies, how many gave a piece and were not asked for the next one yet.
@@ -58,6 +59,8 @@ pub(super) struct Client {
     /// When one of these numbers last changed, or a piece went out.
     changed: Cell<Instant>,
     spoke: Cell<bool>,
+    /// Of the last request's body, not all was read.
+    pub(super) unread: Cell<bool>,
     task: RefCell<Option<Waker>>,
     /// Nothing is left to be written; only HTTP/1.1 keeps this up to date.
     pub(super) flushed: Cell<bool>,
@@ -81,16 +84,33 @@ impl Client {
         Underway { client: self.clone(), owed: false, _busy: self.admission.busy() }
     }
 
-    /// What the upstream is told of this client; nearly always the same as the last time.
-    pub(super) fn provenance(&self, host: &[u8], value: impl FnOnce() -> HeaderValue) -> Provenance {
+    /// What the upstream is told of the client at that address, which has asked for a host of this connection's
+    /// certificate; nearly always the same as the last time.
+    pub(super) fn provenance(
+        &self,
+        address: IpAddr,
+        host: &[u8],
+        value: impl FnOnce() -> HeaderValue,
+    ) -> Provenance {
         let mut last = self.provenance.borrow_mut();
         let next = match &*last {
-            Some(last) if last.host.as_bytes() == host => return last.clone(),
-            Some(last) => last.with_host(self.address, &value()),
-            None => Provenance::new(self.address, &value()),
+            Some((client, last)) if *client == address => {
+                if last.host.as_bytes() == host {
+                    return last.clone();
+                }
+                last.with_host(address, &value())
+            }
+            _ => Provenance::new(address, &value()),
         };
-        *last = Some(next.clone());
+        *last = Some((address, next.clone()));
         next
+    }
+
+    /// Whether the connection's certificate is one for that `Host` (RFC 9110 section 7.4).
+    pub(super) fn covers(&self, host: &[u8]) -> bool {
+        let is_the_last =
+            matches!(&*self.provenance.borrow(), Some((_, last)) if last.host.as_bytes() == host);
+        is_the_last || self.served.covers(host)
     }
 
     /// What the connection has become, if [`Client::switch`] was called.
@@ -149,12 +169,12 @@ impl Drop for Underway {
 }
 
 /// Serves a connection until it is over.
-pub(super) async fn serve(thread: Rc<Thread>, tcp: TcpStream, peer: IpAddr, admission: Admission) {
+pub(super) async fn serve(thread: Rc<Thread>, tcp: TcpStream, peer: SocketAddr, admission: Admission) {
     let accepted = Instant::now();
     let registered = thread.watch.register(poll_fn(|context| Poll::Ready(context.waker().clone())).await);
     // Phases are boxed so that an idle connection holds no room for its handshake.
     thread.state.counts.connections.add();
-    let secured = match Box::pin(secure(&thread, tcp, accepted, &admission)).await {
+    let secured = match Box::pin(secure(&thread, tcp, peer, accepted, &admission)).await {
         Some(Ok(secured)) => secured,
         Some(Err(error)) => {
             thread.state.counts.no_handshake.add();
@@ -166,7 +186,7 @@ pub(super) async fn serve(thread: Rc<Thread>, tcp: TcpStream, peer: IpAddr, admi
             return;
         }
     };
-    let Secured { stream, served } = secured;
+    let Secured { stream, served, client: address, raw } = secured;
     let (_, tls) = stream.get_ref();
     let session = Session {
         version: tls.protocol_version(),
@@ -176,7 +196,7 @@ pub(super) async fn serve(thread: Rc<Thread>, tcp: TcpStream, peer: IpAddr, admi
     let is_h2 = tls.alpn_protocol() == Some(b"h2");
     let client = Rc::new(Client {
         thread: thread.clone(),
-        address: peer,
+        address: address.ip(),
         served,
         session,
         admission,
@@ -185,10 +205,14 @@ pub(super) async fn serve(thread: Rc<Thread>, tcp: TcpStream, peer: IpAddr, admi
         owed: Cell::new(0),
         changed: Cell::new(Instant::now()),
         spoke: Cell::new(false),
+        unread: Cell::new(false),
         task: RefCell::new(None),
         flushed: Cell::new(true),
         switched: RefCell::default(),
     });
+    if let Some(raw) = raw {
+        return Box::pin(raw::serve(&client, address, stream, raw)).await;
+    }
     let supervisor = Supervisor::new(client.clone(), accepted);
     let ended = if is_h2 {
         *client.task.borrow_mut() = Some(registered.waker());
@@ -204,14 +228,21 @@ pub(super) async fn serve(thread: Rc<Thread>, tcp: TcpStream, peer: IpAddr, admi
 /// The handshake within its deadline; `None` if the connection has to go.
 async fn secure(
     thread: &Thread,
-    tcp: TcpStream,
+    mut tcp: TcpStream,
+    peer: SocketAddr,
     accepted: Instant,
     admission: &Admission,
 ) -> Option<Result<Secured, HandshakeError>> {
     let limit = thread.state.routes().limits.handshake;
     let mut deadline = Deadline::default();
     let mut evicted = pin!(admission.evicted());
-    let mut handshake = pin!(tls::handshake(tcp, thread.state.resolver()));
+    let mut handshake = pin!(async {
+        let told = match thread.state.routes().trusts(peer.ip()) {
+            true => proxied::client(&mut tcp).await?,
+            false => None,
+        };
+        tls::handshake(tcp, told.unwrap_or(peer), &thread.state).await
+    });
     poll_fn(|context| {
         if let Poll::Ready(done) = handshake.as_mut().poll(context) {
             return Poll::Ready(Some(done));

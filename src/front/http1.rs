@@ -5,21 +5,25 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::server::TlsStream;
 
 use super::connection::{Client, FAREWELL, Requests, Step, Supervisor, Underway};
+use super::deadline::Deadline;
 use super::tunnel::{self, End};
 use super::upstream::Socket;
+
+/// Unread input that is thrown away before a connection is closed regardless, in bytes.
+const MAX_LINGER: usize = 1024 * 1024;
 
 /// Serves a connection until it is over.
 pub(super) async fn serve(
@@ -34,7 +38,7 @@ pub(super) async fn serve(
         (stream, read) = match Box::pin(talk(client, stream, read, &mut supervisor)).await? {
             Ended::Resting(stream, read) => (stream, read),
             Ended::Switched(here, there, _underway) => {
-                Box::pin(pass(client, here, there)).await;
+                Box::pin(tunnel::pass(client, here, there)).await;
                 return Ok(());
             }
             Ended::Over => return Ok(()),
@@ -68,7 +72,7 @@ async fn talk(
     read: Bytes,
     supervisor: &mut Supervisor,
 ) -> hyper::Result<Ended> {
-    let wire = Wire { stream: TokioIo::new(stream), read, client: client.clone() };
+    let wire = Wire { stream: TokioIo::new(stream), read, client: client.clone(), lingering: None };
     let mut connection = client.thread.http1.serve_connection(wire, Requests(client.clone()));
     let step = poll_fn(|context| {
         loop {
@@ -120,30 +124,43 @@ async fn rest(stream: &TlsStream<TcpStream>, supervisor: &mut Supervisor) -> Opt
     .await
 }
 
-/// Passes bytes between a client and an upstream that speak another protocol now.
-async fn pass(client: &Client, here: End<Box<TlsStream<TcpStream>>>, there: End<Socket>) {
-    let mut copying = pin!(tunnel::copy(here, there, &client.thread.scratch));
-    let mut evicted = pin!(client.evicted());
-    poll_fn(|context| {
-        if let Poll::Ready(ended) = copying.as_mut().poll(context) {
-            if let Err(error) = ended {
-                tracing::debug!(client = %client.address, %error, "an upgraded connection broke off");
-            }
-            return Poll::Ready(());
-        }
-        if client.thread.watch.is_over() {
-            return Poll::Ready(());
-        }
-        evicted.as_mut().poll(context)
-    })
-    .await;
-}
-
 /// The TLS stream, behind what was read before, telling whether all that was written has left.
 struct Wire {
     stream: TokioIo<Box<TlsStream<TcpStream>>>,
     read: Bytes,
     client: Rc<Client>,
+    lingering: Option<Lingering>,
+}
+
+/// A connection whose answer is out and whose client goes on sending: closed now, it would be reset, and the reset may
+/// overtake the answer (RFC 9112 section 9.6).
+struct Lingering {
+    until: Instant,
+    deadline: Deadline,
+    /// What is still read and thrown away, bytes.
+    left: usize,
+}
+
+impl Lingering {
+    fn new() -> Self {
+        Self { until: Instant::now() + FAREWELL, deadline: Deadline::default(), left: MAX_LINGER }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>, tcp: &mut TcpStream, scratch: &mut [u8]) -> Poll<()> {
+        while self.left > 0 {
+            if self.deadline.poll(context, self.until).is_ready() {
+                break;
+            }
+            let mut buffer = ReadBuf::new(scratch);
+            match ready!(Pin::new(&mut *tcp).poll_read(context, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {
+                    self.left = self.left.saturating_sub(buffer.filled().len());
+                }
+                _ => break,
+            }
+        }
+        Poll::Ready(())
+    }
 }
 
 impl Read for Wire {
@@ -193,6 +210,15 @@ impl Write for Wire {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        let this = &mut *self;
+        if this.lingering.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+            if !this.client.unread.get() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let lingering = this.lingering.get_or_insert_with(Lingering::new);
+        let tcp = this.stream.inner_mut().get_mut().0;
+        this.client.thread.scratch.with(|scratch| lingering.poll(context, tcp, scratch)).map(Ok)
     }
 }

@@ -6,20 +6,21 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, STRICT_TRANSPORT_SECURITY};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::connection::{Client, Underway};
-use super::headers;
+use super::headers::{self, X_FORWARDED_FOR};
 use super::routes::requested_host;
 use super::upstream::body::{Download, Interrupted, Upload};
 use super::upstream::{self, Answer, Failure, Shown};
 use super::{demo, resolver::Served};
 use crate::config::Upstream;
 use crate::hostname::Identifier;
+use crate::net::client::client_address;
 
 /// The client left, and nobody is there to be answered.
 #[derive(Debug, thiserror::Error)]
@@ -31,13 +32,26 @@ pub(super) async fn answer(
     client: Rc<Client>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Abandoned> {
+    let mut response = respond(&client, request).await?;
+    if let Some(hsts) = &client.thread.state.routes().hsts {
+        // The application may know better.
+        response.headers_mut().entry(STRICT_TRANSPORT_SECURITY).or_insert_with(|| hsts.clone());
+    }
+    Ok(response)
+}
+
+async fn respond(
+    client: &Rc<Client>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Abandoned> {
     let underway = client.begin();
     let (mut parts, incoming) = request.into_parts();
+    client.unread.set(!incoming.is_end_stream());
     let version = parts.version;
     if parts.method == Method::CONNECT {
         return Ok(page(StatusCode::NOT_IMPLEMENTED, "this is no forward proxy", underway));
     }
-    let (provenance, upstream, limits) = match requested_host(version, &parts.uri, &parts.headers) {
+    let (provenance, upstream, limits, max_body) = match requested_host(version, &parts.uri, &parts.headers) {
         Err(error) => {
             tracing::debug!(client = %client.address, %error, "a request was refused");
             return Ok(page(StatusCode::BAD_REQUEST, &error.to_string(), underway));
@@ -48,8 +62,20 @@ pub(super) async fn answer(
             let bytes = host.as_ref().map_or(fallback.as_bytes(), |host| host.as_bytes());
             let routes = client.thread.state.routes();
             let upstream = routes.find(bytes).clone();
+            if !client.covers(bytes) || matches!(*upstream, Upstream::Raw(_)) {
+                tracing::debug!(client = %client.address, "a request for a host of another certificate");
+                let text = "this connection's certificate is not for that host";
+                return Ok(page(StatusCode::MISDIRECTED_REQUEST, text, underway));
+            }
+            let address = match routes.trusted_proxies.as_slice() {
+                [] => client.address,
+                trusted => {
+                    let forwarded = parts.headers.get_all(&X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
+                    client_address(client.address, forwarded, trusted)
+                }
+            };
             let value = || host.and_then(|host| host.to_value()).unwrap_or_else(|| fallback.clone());
-            (client.provenance(bytes, value), upstream, routes.limits)
+            (client.provenance(address, bytes, value), upstream, routes.limits, routes.max_body)
         }
     };
     if *upstream == Upstream::Demo {
@@ -58,16 +84,24 @@ pub(super) async fn answer(
         return Ok(demo::page(&client.served, &client.session, version, text, now)
             .map(|text| ResponseBody::full(text, underway)));
     }
-    let upload = Upload::new(incoming);
+    if max_body.is_some_and(|max| incoming.size_hint().lower() > max) {
+        return Ok(page(StatusCode::PAYLOAD_TOO_LARGE, "the request is larger than is taken here", underway));
+    }
+    let upload = Upload::new(incoming, max_body);
     let has_body = !upload.is_empty();
-    let upgrade = headers::wanted_upgrade(version, &parts.headers, has_body);
+    // HTTP/2 has no such thing (RFC 9113 section 8.6).
+    let may_switch = matches!(*upstream, Upstream::Http(_));
+    let upgrade = headers::wanted_upgrade(version, &parts.headers, has_body).filter(|_| may_switch);
     let wants_upgrade = upgrade.is_some();
     headers::forward_request(&mut parts.headers, version, has_body, upgrade, &provenance);
     parts.uri = origin_form(parts.uri);
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
+    let progress = upload.progress();
     let request = Request::from_parts(parts, upload);
-    match upstream::send(&client.thread.pools, &upstream, limits, request, wants_upgrade).await {
+    let sent = upstream::send(&client.thread.pools, &upstream, limits, request, wants_upgrade).await;
+    client.unread.set(progress.is_some_and(|progress| !progress.has_ended()));
+    match sent {
         Ok(Answer::Response(mut response)) => {
             let status = response.status();
             headers::forward_response(response.headers_mut(), status, version);
@@ -80,7 +114,7 @@ pub(super) async fn answer(
             client.switch(switched, underway);
             Ok(response.map(|()| ResponseBody(Content::Full(None))))
         }
-        Err(failure) => failed(&client, &upstream, &failure, underway),
+        Err(failure) => failed(client, &upstream, &failure, underway),
     }
 }
 
@@ -100,6 +134,7 @@ fn failed(
     let text = match status {
         StatusCode::GATEWAY_TIMEOUT => "the application behind this server did not answer in time",
         StatusCode::REQUEST_TIMEOUT => "the request did not arrive in time",
+        StatusCode::PAYLOAD_TOO_LARGE => "the request is larger than is taken here",
         StatusCode::SERVICE_UNAVAILABLE => "the application behind this server is busy",
         _ => "the application behind this server gave no usable answer",
     };

@@ -18,6 +18,7 @@ use rustls::ServerConfig;
 use rustls::sign::SigningKey;
 
 use super::abilities::Abilities;
+use super::routes::lower_case_name;
 use super::tls;
 use crate::certificate::{Bundle, Certificate};
 use crate::hostname::Identifier;
@@ -62,6 +63,22 @@ struct Offer {
     /// What each of them names.
     identifiers: Vec<Identifier>,
     wildcards: Vec<String>,
+}
+
+impl Served {
+    /// Whether it is a certificate for that `Host`, as received: with a port or not, in any case.
+    pub(super) fn covers(&self, host: &[u8]) -> bool {
+        let mut buffer = [0; 253];
+        let Some(name) = lower_case_name(host, &mut buffer) else { return false };
+        let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+        if let Ok(ip) = bare.parse::<IpAddr>() {
+            return self.identifiers.contains(&Identifier::Ip(ip.to_canonical()));
+        }
+        let is_it =
+            |identifier: &Identifier| matches!(identifier, Identifier::Dns(own) if own.as_str() == name);
+        self.identifiers.iter().any(is_it)
+            || name.split_once('.').is_some_and(|(_, parent)| self.wildcards.iter().any(|own| own == parent))
+    }
 }
 
 impl fmt::Debug for Served {

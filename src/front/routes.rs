@@ -1,11 +1,13 @@
 //! Which upstream answers for which host, and how long everybody may take.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Uri, Version, header};
+use ipnet::IpNet;
 
 use crate::config::{Front, Upstream};
 
@@ -14,6 +16,14 @@ use crate::config::{Front, Upstream};
 pub struct Routes {
     sites: HashMap<Box<str>, Arc<Upstream>>,
     fallback: Arc<Upstream>,
+    /// One of them is given bytes.
+    has_raw: bool,
+    /// Peers that tell for whom they come.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The largest body of a request, bytes.
+    pub max_body: Option<u64>,
+    /// Strict-Transport-Security.
+    pub hsts: Option<HeaderValue>,
     /// How long everybody may take.
     pub limits: Limits,
 }
@@ -57,7 +67,29 @@ impl Routes {
             connect: front.connect_timeout,
             response: front.response_timeout,
         };
-        Self { sites, fallback, limits }
+        Self {
+            has_raw: known.iter().any(|upstream| matches!(**upstream, Upstream::Raw(_))),
+            sites,
+            fallback,
+            trusted_proxies: front.trusted_proxies.clone(),
+            max_body: front.max_body,
+            hsts: front.hsts.as_ref().and_then(|value| HeaderValue::from_str(value).ok()),
+            limits,
+        }
+    }
+
+    /// Whether that peer tells for whom it comes.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(&peer))
+    }
+
+    /// The upstream for clients that ask for this name in their handshake, where it is given bytes.
+    pub fn raw(&self, server_name: Option<&str>) -> Option<&Arc<Upstream>> {
+        if !self.has_raw {
+            return None;
+        }
+        let upstream = self.find(server_name.unwrap_or_default().as_bytes());
+        matches!(**upstream, Upstream::Raw(_)).then_some(upstream)
     }
 
     /// The upstream for a `Host` that [`requested_host`] let through; port, case and a trailing dot
@@ -72,7 +104,7 @@ impl Routes {
 }
 
 /// The name without port and trailing dot, in lower case; `None` if it is longer than names get.
-fn lower_case_name<'a>(host: &[u8], buffer: &'a mut [u8; 253]) -> Option<&'a str> {
+pub(super) fn lower_case_name<'a>(host: &[u8], buffer: &'a mut [u8; 253]) -> Option<&'a str> {
     let name = host.iter().rposition(|&b| b == b':').map_or(host, |colon| match host.last() {
         Some(b']') => host,
         _ => &host[..colon],
@@ -187,19 +219,25 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::Site;
+    use crate::config::{Place, Site};
+
+    fn at(port: u16) -> Upstream {
+        Upstream::Http(Place::Tcp { host: "127.0.0.1".to_owned(), port })
+    }
 
     fn front() -> Front {
-        let tcp = |port| Upstream::Tcp { host: "127.0.0.1".to_owned(), port };
         let site = |names: &[&str], port| Site {
             hostnames: names.iter().map(|n| n.parse().unwrap()).collect(),
-            upstream: tcp(port),
+            upstream: at(port),
         };
         Front {
             listen: vec![],
-            upstream: tcp(1),
+            upstream: at(1),
             sites: vec![site(&["a.test", "b.test"], 2), site(&["c.test"], 1)],
             default_certificate: None,
+            trusted_proxies: vec![],
+            max_body: None,
+            hsts: None,
             max_connections: 10,
             threads: 1,
             handshake_timeout: Duration::from_secs(1),
@@ -226,7 +264,7 @@ mod tests {
             (&long, 1),
         ] {
             let found = routes.find(host.as_bytes());
-            assert_eq!(**found, Upstream::Tcp { host: "127.0.0.1".to_owned(), port }, "{host}");
+            assert_eq!(**found, at(port), "{host}");
         }
         assert!(Arc::ptr_eq(routes.find(b"c.test"), routes.find(b"elsewhere.test")), "one pool");
     }

@@ -1,7 +1,7 @@
 //! From a TCP connection to a TLS one: who is asked for, with which certificate, within a deadline.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -13,8 +13,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::FrontState;
 use super::abilities::Abilities;
-use super::resolver::{CertificateResolver, Served};
+use super::resolver::Served;
+use crate::config::Upstream;
 
 /// What every certificate's configuration has in common. Copies share tickets and their keys, which
 /// change every six hours.
@@ -50,6 +52,13 @@ pub(super) fn with_certificate(base: &ServerConfig, certified: Arc<CertifiedKey>
     config
 }
 
+/// The same for clients that are offered other protocols.
+fn with_protocols(config: &ServerConfig, alpn: &[String]) -> ServerConfig {
+    let mut config = config.clone();
+    config.alpn_protocols = alpn.iter().map(|name| name.clone().into_bytes()).collect();
+    config
+}
+
 /// The base serves nobody by itself.
 #[derive(Debug)]
 struct Nothing;
@@ -65,6 +74,16 @@ pub(super) struct Secured {
     /// Boxed because it is large and passed on often.
     pub(super) stream: Box<TlsStream<TcpStream>>,
     pub(super) served: Arc<Served>,
+    /// The other end, or for whom it comes.
+    pub(super) client: SocketAddr,
+    /// Where the connection's bytes go, if they are not taken for HTTP.
+    pub(super) raw: Option<RawPassage>,
+}
+
+/// What an upstream that is given bytes may want to know of a connection.
+pub(super) struct RawPassage {
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) server_name: Option<String>,
 }
 
 /// Why a handshake came to nothing; always the peer's doing.
@@ -81,12 +100,13 @@ pub(super) enum HandshakeError {
 /// Performs the handshake; the caller sees to the deadline.
 pub(super) async fn handshake(
     tcp: TcpStream,
-    resolver: &CertificateResolver,
+    client: SocketAddr,
+    state: &FrontState,
 ) -> Result<Secured, HandshakeError> {
     let mut start = LazyConfigAcceptor::new(Acceptor::default(), tcp).await?;
     let hello = start.client_hello();
     let mut local = None;
-    let found = resolver.find(hello.server_name(), &Abilities::of(&hello), || {
+    let found = state.resolver().find(hello.server_name(), &Abilities::of(&hello), || {
         local = start.io.local_addr().ok().map(|address| address.ip().to_canonical());
         local
     });
@@ -101,8 +121,16 @@ pub(super) async fn handshake(
         start.io.shutdown().await?;
         return Err(error);
     };
-    let stream = Box::new(start.into_stream(served.tls.clone()).await?);
-    Ok(Secured { stream, served })
+    let raw = state.routes().raw(hello.server_name()).map(|upstream| RawPassage {
+        upstream: upstream.clone(),
+        server_name: hello.server_name().map(str::to_owned),
+    });
+    let config = match raw.as_ref().map(|raw| &*raw.upstream) {
+        Some(Upstream::Raw(raw)) => Arc::new(with_protocols(&served.tls, &raw.alpn)),
+        _ => served.tls.clone(),
+    };
+    let stream = Box::new(start.into_stream(config).await?);
+    Ok(Secured { stream, served, client, raw })
 }
 
 /// A fatal alert in a record of its own (RFC 8446 sections 5.1 and 6); nothing is encrypted yet.

@@ -1,18 +1,22 @@
-//! Bytes both ways after an upgrade, until both sides have finished. An idle tunnel holds no buffer:
+//! Bytes both ways, after an upgrade or from the beginning, until both sides have finished. An idle tunnel holds no buffer:
 //! all tunnels of a thread read into one.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tokio_rustls::server::TlsStream;
 
+use super::connection::Client;
 use super::deadline::Deadline;
+use super::upstream::Socket;
 
 /// How long one side may go on when the other one has finished.
 const LINGER: Duration = Duration::from_secs(10);
@@ -26,10 +30,36 @@ impl Default for Scratch {
     }
 }
 
+impl Scratch {
+    /// Lends it for something that keeps none of it.
+    pub(super) fn with<T>(&self, use_it: impl FnOnce(&mut [u8]) -> T) -> T {
+        use_it(&mut self.0.borrow_mut())
+    }
+}
+
 /// One end of a tunnel, and what was read from it already.
 pub(super) struct End<T> {
     pub(super) stream: T,
     pub(super) read: Bytes,
+}
+
+/// Passes bytes between a client and an upstream until one of them has had enough, or must go.
+pub(super) async fn pass(client: &Client, here: End<Box<TlsStream<TcpStream>>>, there: End<Socket>) {
+    let mut copying = pin!(copy(here, there, &client.thread.scratch));
+    let mut evicted = pin!(client.evicted());
+    poll_fn(|context| {
+        if let Poll::Ready(ended) = copying.as_mut().poll(context) {
+            if let Err(error) = ended {
+                tracing::debug!(client = %client.address, %error, "an upgraded connection broke off");
+            }
+            return Poll::Ready(());
+        }
+        if client.thread.watch.is_over() {
+            return Poll::Ready(());
+        }
+        evicted.as_mut().poll(context)
+    })
+    .await;
 }
 
 /// Copies until both directions are over, or one is and the other goes on for too long.

@@ -5,6 +5,7 @@
 //! socket.
 
 pub(super) mod body;
+mod h2c;
 mod link;
 mod socket;
 
@@ -19,13 +20,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use self::body::{Download, Upload};
+use self::h2c::{Making, Shared};
 use self::link::Link;
 pub(super) use self::socket::Socket;
 use super::routes::Limits;
-use crate::config::Upstream;
+use crate::config::{Place, Upstream};
 
 /// Idle connections are closed after this time; most applications do it after a minute or so.
 const IDLE_LIMIT: Duration = Duration::from_secs(50);
@@ -52,9 +55,9 @@ pub(super) struct Pools {
 }
 
 /// One of the connections that may be open at once, given back on drop.
-struct Place(Rc<Cell<usize>>);
+pub(super) struct Slot(Rc<Cell<usize>>);
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
     }
@@ -64,6 +67,10 @@ struct Pool {
     upstream: Arc<Upstream>,
     /// The one used last is at the back.
     idle: VecDeque<Box<Link>>,
+    /// Connections that take several requests at once.
+    shared: Vec<Rc<Shared>>,
+    /// One of those is made at a time; who waits finds that one.
+    making: Rc<Mutex<Making>>,
     warned: Option<Instant>,
 }
 
@@ -72,11 +79,17 @@ pub(super) struct Shown<'a>(pub(super) &'a Upstream);
 
 impl std::fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            Upstream::Tcp { host, port } if host.contains(':') => write!(f, "http://[{host}]:{port}"),
-            Upstream::Tcp { host, port } => write!(f, "http://{host}:{port}"),
-            Upstream::Unix(path) => write!(f, "unix:{}", path.display()),
-            Upstream::Demo => f.write_str("demo"),
+        let (scheme, unix) = match self.0 {
+            Upstream::Http(_) => ("http", "unix"),
+            Upstream::H2c(_) => ("h2c", "h2c+unix"),
+            Upstream::Raw(_) => ("tcp", "tcp+unix"),
+            Upstream::Demo => return f.write_str("demo"),
+        };
+        match self.0.place() {
+            Some(Place::Tcp { host, port }) if host.contains(':') => write!(f, "{scheme}://[{host}]:{port}"),
+            Some(Place::Tcp { host, port }) => write!(f, "{scheme}://{host}:{port}"),
+            Some(Place::Unix(path)) => write!(f, "{unix}:{}", path.display()),
+            None => Ok(()),
         }
     }
 }
@@ -119,6 +132,8 @@ pub(super) enum Failure {
     ClientGone,
     #[error("the client's upload stood still for {0:?}")]
     ClientStalled(Duration),
+    #[error("the client's upload is larger than `front.max-body`")]
+    TooLarge,
 }
 
 impl Failure {
@@ -130,6 +145,7 @@ impl Failure {
             }
             Self::ConnectTimeout(_) | Self::ResponseTimeout(_) => Some(StatusCode::GATEWAY_TIMEOUT),
             Self::ClientStalled(_) => Some(StatusCode::REQUEST_TIMEOUT),
+            Self::TooLarge => Some(StatusCode::PAYLOAD_TOO_LARGE),
             Self::Crowded => Some(StatusCode::SERVICE_UNAVAILABLE),
             Self::ClientGone => None,
         }
@@ -137,7 +153,7 @@ impl Failure {
 
     /// Whether the upstream is to blame.
     pub(super) fn is_upstreams(&self) -> bool {
-        !matches!(self, Self::ClientGone | Self::ClientStalled(_))
+        !matches!(self, Self::ClientGone | Self::ClientStalled(_) | Self::TooLarge)
     }
 }
 
@@ -152,17 +168,20 @@ pub(super) async fn send(
     request: Request<Upload>,
     wants_upgrade: bool,
 ) -> Result<Answer, Failure> {
+    if matches!(**upstream, Upstream::H2c(_)) {
+        return h2c::send(pools, upstream, limits, request).await.map(Answer::Response);
+    }
     let repeatable = request.body().is_empty() && request.method().is_idempotent();
     let max_idle = if repeatable { IDLE_LIMIT } else { SURELY_OPEN };
     let kept = poll_fn(|context| Poll::Ready(pools.take(upstream, max_idle, context))).await;
     let progress = request.body().progress();
     let (mut link, spare) = match kept {
         Some(link) => (link, repeatable.then(|| copy_of(&request))),
-        None => (Box::new(Link::connect(upstream, limits.connect, pools.place()?).await?), None),
+        None => (Box::new(Link::connect(upstream, limits.connect, pools.slot()?).await?), None),
     };
     let mut outcome = link.exchange(request, progress.as_deref(), limits).await;
     if let (Err(Failure::Cut(_) | Failure::Closed), Some(request)) = (&outcome, spare) {
-        *link = Link::connect(upstream, limits.connect, pools.place()?).await?;
+        *link = Link::connect(upstream, limits.connect, pools.slot()?).await?;
         outcome = link.exchange(request, None, limits).await;
     }
     let response = outcome?;
@@ -231,19 +250,38 @@ impl Pools {
             pool.idle.retain_mut(|link| {
                 now.duration_since(link.idle_since) <= IDLE_LIMIT && link.is_usable(&mut context)
             });
+            pool.shared.retain(|shared| shared.is_kept(now, IDLE_LIMIT));
         }
     }
 
-    /// Whether a warning about `upstream` is due.
-    fn place(&self) -> Result<Place, Failure> {
+    /// A connection that takes one more request.
+    fn shared(&self, upstream: &Arc<Upstream>) -> Option<Rc<Shared>> {
+        let pools = self.pools.borrow();
+        let pool = pools.iter().find(|pool| pool.is_for(upstream))?;
+        pool.shared.iter().find(|shared| shared.has_room()).cloned()
+    }
+
+    fn making(&self, upstream: &Arc<Upstream>) -> Rc<Mutex<Making>> {
+        self.with(upstream, |pool| pool.making.clone())
+    }
+
+    /// Has others use a connection, too.
+    fn share(&self, upstream: &Arc<Upstream>, shared: Rc<Shared>) -> Rc<Shared> {
+        self.with(upstream, |pool| pool.shared.push(shared.clone()));
+        shared
+    }
+
+    /// One more connection, where there may be one.
+    pub(super) fn slot(&self) -> Result<Slot, Failure> {
         let open = self.open.get();
         if open >= OPEN_CAP {
             return Err(Failure::Crowded);
         }
         self.open.set(open + 1);
-        Ok(Place(self.open.clone()))
+        Ok(Slot(self.open.clone()))
     }
 
+    /// Whether a warning about `upstream` is due.
     pub(super) fn may_warn(&self, upstream: &Arc<Upstream>) -> bool {
         let now = Instant::now();
         self.with(upstream, |pool| {
@@ -261,8 +299,14 @@ impl Pools {
             Some(index) => index,
             None => {
                 // A reload may have left some behind.
-                pools.retain(|pool| !pool.idle.is_empty());
-                pools.push(Pool { upstream: upstream.clone(), idle: VecDeque::new(), warned: None });
+                pools.retain(|pool| !pool.idle.is_empty() || !pool.shared.is_empty());
+                pools.push(Pool {
+                    upstream: upstream.clone(),
+                    idle: VecDeque::new(),
+                    shared: Vec::new(),
+                    making: Rc::default(),
+                    warned: None,
+                });
                 pools.len() - 1
             }
         };

@@ -22,7 +22,6 @@ use tokio::sync::Notify;
 use tokio::task::{JoinSet, LocalSet, spawn_local};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::client::client_address;
 use super::deadlines::{GateLimits, Verdict, verdict};
 use super::host::Host;
 use super::reply::{self, Reply, Request, challenge_token};
@@ -34,6 +33,7 @@ use crate::challenge::{Arrival, Expected, Outcome, Purpose};
 use crate::clock;
 use crate::hostname::Identifier;
 use crate::net::accept::accept_loop;
+use crate::net::client::client_address;
 use crate::net::drain::Stop;
 use crate::net::limits::{Admission, Connections};
 use crate::net::proxy_protocol::{Beginning, beginning};
@@ -169,7 +169,7 @@ impl Gate {
         if self.is_trusted(client) {
             match until_over(&watch, proxy_header(&mut stream, &watch)).await {
                 None => return,
-                Some(Ok((told, rest))) => (client, begun) = (told.unwrap_or(client), rest),
+                Some(Ok((told, rest))) => (client, begun) = (told.map_or(client, |told| told.ip()), rest),
                 Some(Err(error)) => {
                     self.complain(|| {
                         tracing::warn!(proxy = %client, %error, "a connection of a trusted proxy was closed");
@@ -229,7 +229,7 @@ async fn until_over<T>(watch: &Watch, work: impl Future<Output = T>) -> Option<T
 }
 
 /// The client that a PROXY header names, where there is one, and what was read beyond it.
-async fn proxy_header(stream: &mut TcpStream, watch: &Watch) -> io::Result<(Option<IpAddr>, Bytes)> {
+async fn proxy_header(stream: &mut TcpStream, watch: &Watch) -> io::Result<(Option<SocketAddr>, Bytes)> {
     let mut begun = BytesMut::new();
     loop {
         let before = begun.len();

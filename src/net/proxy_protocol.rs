@@ -1,12 +1,15 @@
 //! The PROXY header (versions 1 and 2) that a proxy may send before anything else, to tell for whom it
 //! connects: <https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use proxy_header::{Error, ParseConfig, ProxyHeader};
+use proxy_header::{Error, ParseConfig, ProxiedAddress, ProxyHeader, Tlv};
 
 /// How the two versions begin.
 const SIGNATURES: [&[u8]; 2] = [b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n"];
+
+/// What every header of version 2 has: signature, command, family and length, in bytes.
+const V2_FIXED: usize = 16;
 
 /// The longest header that is read, in bytes. Without extensions version 2 needs 52, with them some hundreds.
 const LONGEST: usize = 4096;
@@ -23,7 +26,7 @@ pub enum Beginning {
         /// Its length in bytes; what follows belongs to the client.
         length: usize,
         /// The client; none where the proxy speaks for itself, or does not know.
-        client: Option<IpAddr>,
+        client: Option<SocketAddr>,
     },
     /// It begins like a header and is none, or is longer than any that is read.
     Broken,
@@ -38,12 +41,56 @@ pub fn beginning(bytes: &[u8]) -> Beginning {
     let config = ParseConfig { include_tlvs: false, allow_v1: true, allow_v2: true };
     match ProxyHeader::parse(bytes, config) {
         Ok((header, length)) if length <= LONGEST => {
-            let client = header.proxied_address().map(|address| address.source.ip().to_canonical());
+            let client = header.proxied_address().map(|address| canonical(address.source));
             Beginning::Header { length, client }
         }
         Err(Error::BufferTooShort) if bytes.len() < LONGEST => Beginning::Undecided,
         _ => Beginning::Broken,
     }
+}
+
+/// How many bytes of a header that has begun can be read without reading beyond it.
+pub fn readable(bytes: &[u8]) -> usize {
+    match bytes {
+        [b'\r', ..] if bytes.len() < V2_FIXED => V2_FIXED - bytes.len(),
+        [b'\r', ..] => {
+            let length = usize::from(u16::from_be_bytes([bytes[V2_FIXED - 2], bytes[V2_FIXED - 1]]));
+            (V2_FIXED + length).saturating_sub(bytes.len()).max(1)
+        }
+        _ => 1,
+    }
+}
+
+/// A header of version 2 for a client that has come to `to`, with the name that it asked for and the protocol that was
+/// agreed on with it.
+pub fn header(client: SocketAddr, to: SocketAddr, name: Option<&str>, alpn: Option<&[u8]>) -> Vec<u8> {
+    let (client, to) = (canonical(client), canonical(to));
+    // One family for both: an IPv4 address has a form of the other.
+    let (client, to) =
+        if client.is_ipv4() == to.is_ipv4() { (client, to) } else { (mapped(client), mapped(to)) };
+    let alpn = alpn.map(|alpn| Tlv::Alpn(alpn.into()));
+    let name = name.map(|name| Tlv::Authority(name.into()));
+    let header =
+        ProxyHeader::with_tlvs(Some(ProxiedAddress::stream(client, to)), alpn.into_iter().chain(name));
+    let mut bytes = Vec::with_capacity(128);
+    header.encode_v2(&mut bytes).expect("both addresses are of one family, and names are short");
+    bytes
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+fn mapped(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.to_ipv6_mapped().into(), address.port()),
+        IpAddr::V6(_) => address,
+    }
+}
+
+/// Whether a connection may begin with a header, by its first byte. TLS begins with none of these.
+pub fn may_begin(byte: u8) -> bool {
+    SIGNATURES.iter().any(|signature| signature[0] == byte)
 }
 
 /// Whether these first bytes are the signature of a header.
@@ -60,7 +107,7 @@ mod tests {
     const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c\xc6\x33\x64\x07\x7f\x00\x00\x01\x10\x00\x00\x50";
 
     fn header(length: usize, client: &str) -> Beginning {
-        Beginning::Header { length, client: Some(client.parse().unwrap()) }
+        Beginning::Header { length, client: Some(SocketAddr::new(client.parse().unwrap(), 4096)) }
     }
 
     #[test]
@@ -111,6 +158,21 @@ mod tests {
     }
 
     proptest! {
+        /// What is written is read again, by exactly its own bytes.
+        #[test]
+        fn a_header_of_ours(client: SocketAddr, to: SocketAddr, name in proptest::option::of("[a-z.]{1,250}")) {
+            let header = super::header(client, to, name.as_deref(), Some(b"h2"));
+            let whole = [&header[..], b"\x16\x03\x01 and so on"].concat();
+            let mut read = vec![whole[0]];
+            while beginning(&read) == Beginning::Undecided {
+                let next = readable(&read);
+                read.extend_from_slice(&whole[read.len()..read.len() + next]);
+            }
+            let client = canonical(client);
+            prop_assert_eq!(beginning(&read), Beginning::Header { length: header.len(), client: Some(client) });
+            prop_assert_eq!(read, header);
+        }
+
         /// Bytes that come one by one lead where they lead together, and no bytes do harm.
         #[test]
         fn any_bytes_in_any_portions(

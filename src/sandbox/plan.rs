@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Config, GateOpen, Issuer, Upstream};
+use crate::config::{Config, GateOpen, Issuer, Place};
 
 /// What is needed from now on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,6 +56,19 @@ const SYSTEM: [&str; 25] = [
 const COMMON: [&str; 11] =
     ["/", "/dev", "/etc", "/home", "/opt", "/root", "/run", "/srv", "/tmp", "/usr", "/var"];
 
+/// The configuration's own files, and those that it names and that are read when they are needed.
+pub fn named_files(config: &Config) -> impl Iterator<Item = &PathBuf> {
+    let mail = config.notify.mail.as_ref();
+    let named = [
+        config.acme.roots.as_ref(),
+        config.notify.webhook_roots.as_ref(),
+        mail.and_then(|mail| mail.password_file.as_ref()),
+        mail.and_then(|mail| mail.roots.as_ref()),
+    ];
+    let bindings = config.acme.eab.iter().map(|eab| &eab.hmac_key_file);
+    config.files.iter().chain(named.into_iter().flatten()).chain(bindings)
+}
+
 impl Plan {
     /// What a configuration needs. `proxies` are the ports of the proxies that the environment names, `embedded` is
     /// where the CA in this program listens.
@@ -67,16 +80,7 @@ impl Plan {
         plan.remove.extend(folder.map(Path::to_owned));
         let acme = &config.acme;
         let mail = config.notify.mail.as_ref();
-        let named = [
-            acme.roots.as_ref(),
-            config.notify.webhook_roots.as_ref(),
-            mail.and_then(|mail| mail.password_file.as_ref()),
-            mail.and_then(|mail| mail.roots.as_ref()),
-        ];
-        let bindings = acme.eab.iter().map(|eab| &eab.hmac_key_file);
-        for file in config.files.iter().chain(named.into_iter().flatten()).chain(bindings) {
-            plan.read.insert(around(file));
-        }
+        plan.read.extend(named_files(config).map(|file| around(file)));
         // 53: name servers, where an answer is too long for a datagram. 80 and 443: what the preflight asks.
         plan.connect.extend([53, 80, 443, embedded]);
         plan.connect.extend(proxies);
@@ -95,9 +99,9 @@ impl Plan {
         if let Some(front) = &config.front {
             plan.connect.extend(front.listen.iter().map(|address| address.port()));
             let upstreams = front.sites.iter().map(|site| &site.upstream).chain([&front.upstream]);
-            plan.connect.extend(upstreams.filter_map(|upstream| match upstream {
-                Upstream::Tcp { port, .. } => Some(*port),
-                Upstream::Unix(_) | Upstream::Demo => None,
+            plan.connect.extend(upstreams.filter_map(|upstream| match upstream.place()? {
+                Place::Tcp { port, .. } => Some(*port),
+                Place::Unix(_) => None,
             }));
         }
         if config.gate.open == GateOpen::DuringOrders {

@@ -10,8 +10,8 @@ use crate::bed::set_mode;
 use clap::Parser;
 use proptest::prelude::*;
 use wicketgate::config::{
-    Config, ConfigError, Flags, Front, Issuer, KeyType, MailSecurity, OpeningWay, Partial, Rate, RateLimits,
-    RedirectHosts, Service, Upstream,
+    Config, ConfigError, Flags, Front, Issuer, KeyType, MailSecurity, OpeningWay, Partial, Place, Rate,
+    RateLimits, Raw, RedirectHosts, Service, Upstream,
 };
 
 fn folder(name: &str) -> PathBuf {
@@ -162,8 +162,11 @@ fn sidecar() {
     let config = valid("sidecar.toml");
     let front = config.front.as_ref().unwrap();
     assert_eq!(front.listen, ["[::]:443".parse().unwrap()]);
-    assert_eq!(front.upstream, Upstream::Tcp { host: "my_app".to_owned(), port: 8080 });
-    assert_eq!(front.sites[0].upstream, Upstream::Unix(folder("tests/configs/run/api.sock").canonical()));
+    assert_eq!(front.upstream, Upstream::Http(Place::Tcp { host: "my_app".to_owned(), port: 8080 }));
+    assert_eq!(
+        front.sites[0].upstream,
+        Upstream::Http(Place::Unix(folder("tests/configs/run/api.sock").canonical()))
+    );
     assert_eq!(front.default_certificate.as_deref(), Some("app.example.net"));
     assert_eq!((front.threads, front.max_connections), (2, 4096));
     assert_eq!(front.connect_timeout, Duration::from_millis(500));
@@ -172,6 +175,23 @@ fn sidecar() {
     let eab = config.acme.eab.first().unwrap();
     assert_eq!(eab.hmac_key_file, folder("tests/configs/valid/eab.key").canonical());
     assert!(!format!("{config:?}").contains("bm90LWEtc2VjcmV0"));
+}
+
+#[test]
+fn passages() {
+    let config = valid("passages.toml");
+    let front = config.front.as_ref().unwrap();
+    let at = |port| Place::Tcp { host: "127.0.0.1".to_owned(), port };
+    assert_eq!(front.upstream, Upstream::H2c(at(50051)));
+    let upstreams: Vec<_> = front.sites.iter().map(|site| site.upstream.clone()).collect();
+    let raw = |place, proxy_protocol, alpn: &[&str]| {
+        Upstream::Raw(Raw { place, proxy_protocol, alpn: alpn.iter().map(ToString::to_string).collect() })
+    };
+    let socket = folder("tests/configs/run/mqtt.sock").canonical();
+    assert_eq!(upstreams, [raw(at(993), true, &["imap"]), raw(Place::Unix(socket), false, &[])]);
+    assert_eq!(front.trusted_proxies, ["192.0.2.0/24".parse().unwrap()]);
+    assert_eq!(front.max_body, Some(0));
+    assert_eq!(front.hsts.as_deref(), Some("max-age=31536000; includeSubDomains; preload"));
 }
 
 #[test]
@@ -418,8 +438,15 @@ fn the_full_example_loads() {
     fs::write(&file, text).unwrap();
     let plain = load(&file).unwrap();
     let (shown, plain_front) = (config.front.unwrap(), plain.front.unwrap());
-    let defaults =
-        Front { sites: Vec::new(), default_certificate: None, threads: plain_front.threads, ..shown };
+    let defaults = Front {
+        sites: Vec::new(),
+        default_certificate: None,
+        trusted_proxies: Vec::new(),
+        max_body: None,
+        hsts: None,
+        threads: plain_front.threads,
+        ..shown
+    };
     assert_eq!(defaults, plain_front);
     let (shown, plain_squid) = (&config.deploy["squid"], &plain.deploy["squid"]);
     assert_eq!(shown.timeout, plain_squid.timeout);

@@ -8,5 +8,7 @@ mod deadlines;
 mod ending;
 mod handshakes;
 mod headers;
+mod passages;
+mod smuggling;
 mod swaps;
 mod upstreams;

@@ -14,8 +14,8 @@ use wicketgate::sandbox::{State, enter};
 
 use crate::bed::client::{is_open, served_leaf};
 use crate::bed::process::{Process, run};
-use crate::bed::wicketgate::Setup;
-use crate::bed::{Bed, needs, until};
+use crate::bed::wicketgate::{PROGRAM, Setup, clean};
+use crate::bed::{Bed, needs, set_mode, until};
 
 const NAME: &str = "www.example.test";
 /// A user of every Debian system, and his number.
@@ -138,7 +138,7 @@ fn root_is_given_up_and_everything_works() {
     let bed = Bed::new();
     let (_pebble, setup) = Setup::with_pebble(&bed, crate::bed::pebble::Mood::Kind, &[NAME]);
     fs::create_dir(&setup.state).unwrap();
-    crate::bed::set_mode(&setup.state, 0o700);
+    set_mode(&setup.state, 0o700);
     chown(&setup.state, Some(USER.1), Some(USER.1)).unwrap();
     let ran = bed.path("ran");
     let hook = bed.script("hook", &format!("id -u >>{}", ran.display()));
@@ -190,7 +190,7 @@ fn a_port_below_1024_can_be_had_again() {
     let hosts = crate::bed::hosts::Hosts::start();
     let state = bed.path("state");
     fs::create_dir(&state).unwrap();
-    crate::bed::set_mode(&state, 0o700);
+    set_mode(&state, 0o700);
     chown(&state, Some(USER.1), Some(USER.1)).unwrap();
     let config = bed.write(
         "wicketgate.toml",
@@ -235,7 +235,7 @@ fn what_is_not_possible_is_refused() {
             "there is none of that name: create it, as with `useradd --system",
         );
         fs::create_dir_all(bed.path("state")).unwrap();
-        crate::bed::set_mode(&bed.path("state"), 0o700);
+        set_mode(&bed.path("state"), 0o700);
         refused(
             &format!("user = {:?}", USER.0),
             &format!("belongs to uid 0, and `user` is {0}: run `chown -R {0}: ", USER.0),
@@ -258,4 +258,54 @@ fn what_is_not_possible_is_refused() {
     );
     drop(daemon);
     assert!(!is_open(setup.gate));
+}
+
+/// One renewal, by root, of what belongs to another: root's rights are gone before anything comes from the network.
+#[test]
+fn a_renewal_without_a_daemon_is_shut_in_too() {
+    needs!("root", "strace");
+    let bed = Bed::new();
+    set_mode(bed.dir(), 0o755);
+    let setup = Setup::embedded(&bed).certificate(&[NAME]);
+    let config = setup.write(&bed);
+    fs::create_dir(&setup.state).unwrap();
+    chown(&setup.state, Some(USER.1), Some(USER.1)).unwrap();
+    set_mode(&setup.state, 0o700);
+    let log = bed.path("calls");
+    let mut command = Command::new("strace");
+    clean(&mut command);
+    command.args(["-f", "-e", "trace=setresuid,landlock_restrict_self,seccomp,bind", "-o"]).arg(&log);
+    command.arg(PROGRAM).arg("--config").arg(&config).arg("renew");
+    run(&mut command).expect_code(0);
+    let calls = fs::read_to_string(&log).unwrap();
+    let at = |call: &str| {
+        calls.lines().position(|line| line.contains(call)).unwrap_or_else(|| panic!("{call}: {calls}"))
+    };
+    let gate = at(&format!("port=htons({})", setup.gate));
+    for call in [
+        format!("setresuid({0}, {0}, {0}) = 0", USER.1),
+        "landlock_restrict_self(".into(),
+        "SECCOMP_SET_MODE_FILTER".into(),
+    ] {
+        assert!(at(&call) < gate, "{call} comes after the gate: {calls}");
+    }
+    assert_eq!(setup.stored(NAME)[0].names, [NAME]);
+}
+
+#[test]
+fn a_user_that_nobody_can_become_is_told() {
+    needs!("root", "setpriv");
+    let bed = Bed::new();
+    set_mode(bed.dir(), 0o777);
+    let setup = Setup::embedded(&bed).certificate(&[NAME]);
+    let text = setup.text();
+    let config = bed.write("wicketgate.toml", format!("user = \"nobody\"\n{text}"));
+    let mut command = Command::new("setpriv");
+    clean(&mut command);
+    command
+        .args(["--reuid", "1", "--regid", "1", "--clear-groups", PROGRAM, "--config"])
+        .arg(&config)
+        .arg("run");
+    let daemon = Process::start("wicketgate run", &mut command);
+    daemon.wait_for_line("`user = \"nobody\"` needs a start by root");
 }

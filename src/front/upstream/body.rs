@@ -12,16 +12,28 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use super::h2c::Stream;
 use super::link::{Link, Spawned};
-use super::{Pools, Shown};
+use super::{Failure, Pools, Shown};
 use crate::config::Upstream;
 use crate::front::deadline::Deadline;
 use crate::front::headers;
+use crate::front::routes::Limits;
 
 /// A request's body.
 pub(in crate::front) enum Upload {
     Empty,
-    Stream(Incoming, Rc<Progress>),
+    /// With the bytes that may still come.
+    Stream(Incoming, Rc<Progress>, u64),
+}
+
+/// Why a request's body stops in its middle.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::front) enum UploadError {
+    #[error(transparent)]
+    Client(#[from] hyper::Error),
+    #[error("the request is larger than `front.max-body`")]
+    TooLarge,
 }
 
 /// How far an upload is.
@@ -37,6 +49,38 @@ pub(super) enum UploadState {
     Ended(Instant),
     /// The client gave up.
     Broken,
+    /// It would be larger than may be.
+    TooLarge,
+}
+
+impl UploadState {
+    /// Why there is no answer, where this is what the exchange came to.
+    pub(super) fn failure(self, error: hyper::Error) -> Failure {
+        match self {
+            Self::Broken => Failure::ClientGone,
+            Self::TooLarge => Failure::TooLarge,
+            _ if error.is_parse() => Failure::Unreadable(error),
+            _ => Failure::Cut(error),
+        }
+    }
+
+    /// Ready when whoever is waited for has had his time.
+    pub(super) fn poll_patience(
+        self,
+        context: &mut Context<'_>,
+        deadline: &mut Deadline,
+        limits: Limits,
+    ) -> Poll<Failure> {
+        let (at, failure) = match self {
+            Self::AwaitingClient(since) => (since + limits.idle, Failure::ClientStalled(limits.idle)),
+            Self::Flowing(since) | Self::Ended(since) => {
+                (since + limits.response, Failure::ResponseTimeout(limits.response))
+            }
+            Self::Broken => return Poll::Ready(Failure::ClientGone),
+            Self::TooLarge => return Poll::Ready(Failure::TooLarge),
+        };
+        deadline.poll(context, at).map(|()| failure)
+    }
 }
 
 impl Progress {
@@ -44,41 +88,52 @@ impl Progress {
         self.0.get()
     }
 
-    pub(super) fn has_ended(&self) -> bool {
+    pub(in crate::front) fn has_ended(&self) -> bool {
         matches!(self.0.get(), UploadState::Ended(_))
     }
 }
 
 impl Upload {
-    pub(in crate::front) fn new(incoming: Incoming) -> Self {
+    /// Of at most `limit` bytes.
+    pub(in crate::front) fn new(incoming: Incoming, limit: Option<u64>) -> Self {
         if incoming.is_end_stream() {
             return Self::Empty;
         }
-        Self::Stream(incoming, Rc::new(Progress(Cell::new(UploadState::Flowing(Instant::now())))))
+        let progress = Rc::new(Progress(Cell::new(UploadState::Flowing(Instant::now()))));
+        Self::Stream(incoming, progress, limit.unwrap_or(u64::MAX))
     }
 
     pub(in crate::front) fn is_empty(&self) -> bool {
         matches!(self, Self::Empty)
     }
 
-    pub(super) fn progress(&self) -> Option<Rc<Progress>> {
+    pub(in crate::front) fn progress(&self) -> Option<Rc<Progress>> {
         match self {
             Self::Empty => None,
-            Self::Stream(_, progress) => Some(progress.clone()),
+            Self::Stream(_, progress, _) => Some(progress.clone()),
         }
     }
 }
 
 impl Body for Upload {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = UploadError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Self::Stream(incoming, progress) = self.get_mut() else { return Poll::Ready(None) };
-        let polled = Pin::new(&mut *incoming).poll_frame(context).map_ok(clean);
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        let Self::Stream(incoming, progress, left) = self.get_mut() else { return Poll::Ready(None) };
+        let polled = Pin::new(&mut *incoming).poll_frame(context).map_ok(clean).map_err(UploadError::from);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            match left.checked_sub(frame.data_ref().map_or(0, |data| data.len() as u64)) {
+                Some(less) => *left = less,
+                None => {
+                    progress.0.set(UploadState::TooLarge);
+                    return Poll::Ready(Some(Err(UploadError::TooLarge)));
+                }
+            }
+        }
         let state = match &polled {
             Poll::Pending => match progress.0.get() {
                 waiting @ UploadState::AwaitingClient(_) => waiting,
@@ -96,14 +151,14 @@ impl Body for Upload {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Stream(incoming, _) => incoming.is_end_stream(),
+            Self::Stream(incoming, ..) => incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Stream(incoming, _) => incoming.size_hint(),
+            Self::Stream(incoming, ..) => incoming.size_hint(),
         }
     }
 }
@@ -139,13 +194,33 @@ pub(in crate::front) struct Download {
 enum Source {
     /// Reading the body does.
     Link(Box<Link>),
-    /// A task does: the upload goes on, whether or not anybody reads the response.
-    Spawned(Deadline, #[allow(dead_code, reason = "it ends the task when it is dropped")] Spawned),
+    /// Something else does, as long as this is kept.
+    Elsewhere(Deadline, #[allow(dead_code, reason = "it ends what it stands for when it is dropped")] Kept),
     /// Nothing more to move.
     Done,
 }
 
+/// What moves bytes by itself.
+pub(super) enum Kept {
+    /// A task: the upload goes on, whether or not anybody reads the response.
+    Task(#[allow(dead_code, reason = "as above")] Spawned),
+    /// A connection that others share.
+    Stream(#[allow(dead_code, reason = "as above")] Stream),
+}
+
 impl Download {
+    /// Of a connection with other requests on it.
+    pub(super) fn multiplexed(
+        incoming: Incoming,
+        stream: Stream,
+        limit: Duration,
+        pools: &Rc<Pools>,
+        upstream: &Arc<Upstream>,
+    ) -> Self {
+        let source = Source::Elsewhere(Deadline::default(), Kept::Stream(stream));
+        Self { incoming, source, waiting: None, limit, pools: pools.clone(), upstream: upstream.clone() }
+    }
+
     pub(super) fn new(
         incoming: Incoming,
         link: Box<Link>,
@@ -154,8 +229,11 @@ impl Download {
         pools: &Rc<Pools>,
         upstream: &Arc<Upstream>,
     ) -> Self {
-        let source =
-            if uploaded { Source::Link(link) } else { Source::Spawned(Deadline::default(), link.spawn()) };
+        let source = if uploaded {
+            Source::Link(link)
+        } else {
+            Source::Elsewhere(Deadline::default(), Kept::Task(link.spawn()))
+        };
         let (pools, upstream) = (pools.clone(), upstream.clone());
         let mut download = Self { incoming, source, waiting: None, limit, pools, upstream };
         if download.incoming.is_end_stream() {
@@ -189,7 +267,7 @@ impl Download {
                 }
                 polled
             }
-            Source::Spawned(..) | Source::Done => Pin::new(&mut self.incoming).poll_frame(context),
+            Source::Elsewhere(..) | Source::Done => Pin::new(&mut self.incoming).poll_frame(context),
         }
         .map_err(Interrupted::Cut)
     }
@@ -210,7 +288,7 @@ impl Body for Download {
                 let at = *this.waiting.get_or_insert_with(Instant::now) + this.limit;
                 let over = match &mut this.source {
                     Source::Link(link) => link.poll_deadline(context, at),
-                    Source::Spawned(deadline, _) => deadline.poll(context, at),
+                    Source::Elsewhere(deadline, _) => deadline.poll(context, at),
                     Source::Done => Poll::Pending,
                 };
                 return over.map(|()| {

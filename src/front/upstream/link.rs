@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::body::{Progress, Upload, UploadState};
-use super::{Failure, Place, Socket};
+use super::{Failure, Slot, Socket};
 use crate::config::Upstream;
 use crate::front::deadline::Deadline;
 use crate::front::routes::Limits;
@@ -31,11 +31,11 @@ pub(super) struct Link {
     finished: bool,
     pub(super) idle_since: Instant,
     deadline: Deadline,
-    _place: Place,
+    _slot: Slot,
 }
 
 impl Link {
-    pub(super) async fn connect(upstream: &Upstream, limit: Duration, place: Place) -> Result<Self, Failure> {
+    pub(super) async fn connect(upstream: &Upstream, limit: Duration, slot: Slot) -> Result<Self, Failure> {
         let socket = Socket::connect(upstream, limit).await?;
         let (sender, connection) = http1::Builder::new()
             .max_header_size(HEADER)
@@ -49,7 +49,7 @@ impl Link {
             finished: false,
             idle_since: Instant::now(),
             deadline: Deadline::default(),
-            _place: place,
+            _slot: slot,
         })
     }
 
@@ -88,26 +88,11 @@ impl Link {
             let state = upload.map_or(UploadState::Ended(start), Progress::state);
             match response.as_mut().poll(context) {
                 Poll::Ready(Ok(response)) => return Poll::Ready(Ok(response)),
-                Poll::Ready(Err(_)) if matches!(state, UploadState::Broken) => {
-                    return Poll::Ready(Err(Failure::ClientGone));
-                }
-                Poll::Ready(Err(error)) if error.is_parse() => {
-                    return Poll::Ready(Err(Failure::Unreadable(error)));
-                }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(Failure::Cut(error))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(state.failure(error))),
                 Poll::Pending if *finished => return Poll::Ready(Err(Failure::Closed)),
                 Poll::Pending => {}
             }
-            let (at, failure) = match state {
-                UploadState::AwaitingClient(since) => {
-                    (since + limits.idle, Failure::ClientStalled(limits.idle))
-                }
-                UploadState::Flowing(since) | UploadState::Ended(since) => {
-                    (since + limits.response, Failure::ResponseTimeout(limits.response))
-                }
-                UploadState::Broken => return Poll::Ready(Err(Failure::ClientGone)),
-            };
-            deadline.poll(context, at).map(|()| Err(failure))
+            state.poll_patience(context, deadline, limits).map(Err)
         })
         .await
     }

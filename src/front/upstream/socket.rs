@@ -11,7 +11,7 @@ use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Failure;
-use crate::config::Upstream;
+use crate::config::{Place, Upstream};
 
 /// A connection to an upstream.
 #[derive(Debug)]
@@ -22,12 +22,14 @@ pub(in crate::front) enum Socket {
 
 impl Socket {
     /// Connects within `limit`; a name is looked up anew each time, and all of its addresses are tried.
-    pub(super) async fn connect(upstream: &Upstream, limit: Duration) -> Result<Self, Failure> {
+    pub(in crate::front) async fn connect(upstream: &Upstream, limit: Duration) -> Result<Self, Failure> {
         let connecting = async {
-            match upstream {
-                Upstream::Tcp { host, port } => tcp(host, *port, Instant::now() + limit).await.map(Self::Tcp),
-                Upstream::Unix(path) => UnixStream::connect(path).await.map(Self::Unix),
-                Upstream::Demo => Err(io::Error::other("the demo page needs no connection")),
+            match upstream.place() {
+                Some(Place::Tcp { host, port }) => {
+                    tcp(host, *port, Instant::now() + limit).await.map(Self::Tcp)
+                }
+                Some(Place::Unix(path)) => UnixStream::connect(path).await.map(Self::Unix),
+                None => Err(io::Error::other("the demo page needs no connection")),
             }
         };
         match timeout(limit, connecting).await {

@@ -39,12 +39,13 @@ impl Claim {
 /// Whether nobody listens there. A socket that listened, if only for this, would go on to do so in a process that
 /// another thread is starting in this very moment, until that runs its program.
 fn is_free(port: u16) -> bool {
-    let probe = || -> std::io::Result<()> {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        socket.set_reuse_address(true)?;
+    let probe = |kind| -> std::io::Result<()> {
+        let socket = Socket::new(Domain::IPV4, kind, None)?;
+        // Among datagrams it would be shared.
+        socket.set_reuse_address(kind == Type::STREAM)?;
         socket.bind(&std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())
     };
-    probe().is_ok()
+    probe(Type::STREAM).and_then(|()| probe(Type::DGRAM)).is_ok()
 }
 
 #[test]

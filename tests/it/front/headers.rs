@@ -2,9 +2,9 @@
 
 use http::{HeaderValue, Response, StatusCode};
 
-use super::rig::{App, Pieces, Rig, data, get, settings, soon, text};
+use super::rig::{App, Pieces, Rig, data, get, http, settings, soon, text};
 use std::time::Duration;
-use wicketgate::config::{Site, Upstream};
+use wicketgate::config::{Place, Site, Upstream};
 
 #[tokio::test]
 async fn the_application_learns_who_asked_from_the_front_alone() {
@@ -104,7 +104,8 @@ async fn a_host_leads_to_its_site() {
     let rig = Rig::with(&front, Duration::ZERO);
     let mut h1 = rig.h1().await;
     let mut h2 = rig.h2().await;
-    for (host, wanted) in [("a.test", "one"), ("b.test", "two"), ("B.test.:443", "two"), ("c.test", "one")] {
+    for (host, wanted) in [("a.test", "one"), ("b.test", "two"), ("B.test.:443", "two"), ("A.test:1", "one")]
+    {
         let mut request = get("/");
         request.headers_mut().insert("host", HeaderValue::from_str(host).unwrap());
         assert_eq!(text(soon(h1.send_request(request)).await.unwrap()).await, wanted, "{host}");
@@ -180,14 +181,16 @@ async fn an_upstream_by_its_configured_kind() {
             tokio::io::AsyncWriteExt::write_all(&mut stream, answer).await.unwrap();
         }
     });
-    let rig = Rig::start(Upstream::Unix(path));
+    let rig = Rig::start(Upstream::Http(Place::Unix(path)));
     let mut h1 = rig.h1().await;
     for _ in 0..2 {
         assert_eq!(text(soon(h1.send_request(get("/"))).await.unwrap()).await, "unix");
     }
     // A name with several addresses, of which only one answers.
     let app = App::saying("named").await;
-    let Upstream::Tcp { port, .. } = app.upstream else { unreachable!("an application listens on TCP") };
-    let rig = Rig::start(Upstream::Tcp { host: "localhost".to_owned(), port });
+    let Some(Place::Tcp { port, .. }) = app.upstream.place() else {
+        unreachable!("an application listens on TCP")
+    };
+    let rig = Rig::start(http("localhost", *port));
     assert_eq!(text(soon(rig.h1().await.send_request(get("/"))).await.unwrap()).await, "named");
 }

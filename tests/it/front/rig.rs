@@ -18,16 +18,17 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use wicketgate::certificate::Certificate;
-use wicketgate::config::{Front, Upstream};
+use wicketgate::config::{Front, Place, Upstream};
 use wicketgate::front::{CertificateResolver, FrontState, serve};
 use wicketgate::net::drain::StopTrigger;
 use wicketgate::net::listen::{ListenOptions, bind};
@@ -111,6 +112,11 @@ impl Authority {
     }
 }
 
+/// An application that speaks HTTP/1.1 there.
+pub(super) fn http(host: &str, port: u16) -> Upstream {
+    Upstream::Http(Place::Tcp { host: host.to_owned(), port })
+}
+
 /// A configuration with patient limits.
 pub(super) fn settings(upstream: Upstream) -> Front {
     Front {
@@ -118,6 +124,9 @@ pub(super) fn settings(upstream: Upstream) -> Front {
         upstream,
         sites: vec![],
         default_certificate: None,
+        trusted_proxies: vec![],
+        max_body: None,
+        hsts: None,
         max_connections: 1000,
         threads: 1,
         handshake_timeout: PATIENCE,
@@ -186,6 +195,14 @@ impl Rig {
         connect(self.address, Arc::new(config), name).await
     }
 
+    /// A client that takes any certificate.
+    pub(super) fn unchecked(&self, alpn: &str) -> Arc<ClientConfig> {
+        let mut config = self.authority.client(&[alpn]);
+        let provider = config.crypto_provider().clone();
+        config.dangerous().set_certificate_verifier(Arc::new(Credulous(provider)));
+        Arc::new(config)
+    }
+
     /// A TLS connection to `a.test` for HTTP/1.1, to speak it by hand.
     pub(super) async fn raw(&self) -> TlsStream<TcpStream> {
         soon(self.tls(self.authority.client(&["http/1.1"]), "a.test")).await.unwrap()
@@ -227,6 +244,47 @@ impl Drop for Rig {
                 ended.expect("the front's thread ends well");
             }
         }
+    }
+}
+
+/// Takes any certificate.
+#[derive(Debug)]
+struct Credulous(Arc<rustls::crypto::CryptoProvider>);
+
+impl ServerCertVerifier for Credulous {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -348,6 +406,28 @@ impl App {
     where
         F: Future<Output = Response<Pieces>> + Send + 'static,
     {
+        Self::on_hyper(answer, false).await
+    }
+
+    /// The same in HTTP/2 from the first byte.
+    pub(super) async fn h2c<F>(
+        answer: impl Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Response<Pieces>> + Send + 'static,
+    {
+        let app = Self::on_hyper(answer, true).await;
+        let Upstream::Http(place) = app.upstream else { unreachable!("that is what `raw` says") };
+        Self { upstream: Upstream::H2c(place), ..app }
+    }
+
+    async fn on_hyper<F>(
+        answer: impl Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+        is_h2: bool,
+    ) -> Self
+    where
+        F: Future<Output = Response<Pieces>> + Send + 'static,
+    {
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let app = Self::raw({
             let seen = seen.clone();
@@ -362,10 +442,17 @@ impl App {
                         let answering = answer(request);
                         async move { Ok::<_, Infallible>(answering.await) }
                     });
-                    let _ = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service)
-                        .with_upgrades()
-                        .await;
+                    let stream = TokioIo::new(stream);
+                    if is_h2 {
+                        let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                            .serve_connection(stream, service)
+                            .await;
+                    } else {
+                        let _ = hyper::server::conn::http1::Builder::new()
+                            .serve_connection(stream, service)
+                            .with_upgrades()
+                            .await;
+                    }
                 }
             }
         })
@@ -397,7 +484,7 @@ impl App {
                 }
             }
         });
-        let upstream = Upstream::Tcp { host: "127.0.0.1".to_owned(), port };
+        let upstream = http("127.0.0.1", port);
         Self { upstream, connections, seen: Arc::default() }
     }
 

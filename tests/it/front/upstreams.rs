@@ -7,9 +7,9 @@ use http::StatusCode;
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use wicketgate::config::Upstream;
+use wicketgate::config::{Place, Upstream};
 
-use super::rig::{App, Pieces, Rig, data, get, post, read_head, settings, soon, text};
+use super::rig::{App, Pieces, Rig, data, get, http, post, read_head, settings, soon, text};
 
 const SHORT: Duration = Duration::from_millis(100);
 
@@ -29,9 +29,9 @@ async fn statuses(rig: &Rig) -> [StatusCode; 2] {
 async fn an_application_that_is_away_is_a_502() {
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     for upstream in [
-        Upstream::Tcp { host: "127.0.0.1".to_owned(), port: gone },
-        Upstream::Tcp { host: "name.invalid".to_owned(), port: 80 },
-        Upstream::Unix("/nonexistent/app.sock".into()),
+        http("127.0.0.1", gone),
+        http("name.invalid", 80),
+        Upstream::Http(Place::Unix("/nonexistent/app.sock".into())),
     ] {
         let shown = format!("{upstream:?}");
         assert_eq!(statuses(&Rig::start(upstream)).await, [StatusCode::BAD_GATEWAY; 2], "{shown}");
@@ -71,7 +71,7 @@ async fn an_application_that_hangs_is_a_504() {
     while let Ok(Ok(stream)) = tokio::time::timeout(SHORT, TcpStream::connect(address)).await {
         waiting.push(stream);
     }
-    let mut front = settings(Upstream::Tcp { host: "127.0.0.1".to_owned(), port: address.port() });
+    let mut front = settings(http("127.0.0.1", address.port()));
     front.connect_timeout = SHORT;
     assert_eq!(statuses(&Rig::with(&front, Duration::ZERO)).await, [StatusCode::GATEWAY_TIMEOUT; 2]);
 }
