@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustls::SignatureAlgorithm;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
@@ -185,7 +185,12 @@ impl Certificate {
     pub fn stored(chain_pem: &str, key_pem: &str) -> Result<Self, CertificateError> {
         let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain_pem.as_bytes())
             .collect::<Result<_, _>>()
-            .map_err(|e| CertificateError::Chain(e.to_string()))?;
+            .map_err(|e| match e {
+                PemError::MissingSectionEnd { .. } => {
+                    CertificateError::Chain("it breaks off in the middle of a certificate".to_owned())
+                }
+                e => CertificateError::Chain(e.to_string()),
+            })?;
         if chain.is_empty() {
             return Err(CertificateError::Chain("there is no PEM certificate in it".to_owned()));
         }

@@ -60,6 +60,8 @@ pub struct Config {
     pub front: Option<Front>,
     /// Certificates to obtain, in the order of the file; their names are unique.
     pub certificates: Vec<CertificateRequest>,
+    /// `[[certificate]]` with `files`: somebody else's, served by the front.
+    pub foreign_certificates: Vec<ForeignCertificate>,
     /// Servers that take certificates, by name; those that certificates refer to exist.
     pub deploy: BTreeMap<String, DeployTarget>,
     /// The helper, where a unit of its own runs it.
@@ -399,6 +401,17 @@ impl Upstream {
             Self::Demo => None,
         }
     }
+}
+
+/// `[[certificate]]` with `files`: obtained and renewed by somebody else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignCertificate {
+    /// `name`, or that of the folder that `fullchain` is in.
+    pub name: String,
+    /// PEM: the certificate and those that lead from it to a root.
+    pub fullchain: PathBuf,
+    /// PEM: its private key.
+    pub key: PathBuf,
 }
 
 /// `[[certificate]]`

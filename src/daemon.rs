@@ -5,6 +5,7 @@
 
 mod announce;
 mod check;
+mod foreign;
 mod notices;
 mod once;
 mod openings;
@@ -44,6 +45,7 @@ use crate::store::{Store, StoreError};
 
 use announce::Announcer;
 pub use check::{CheckError, check_once};
+use foreign::ForeignCertificates;
 use notices::Notices;
 pub use once::{OnceError, Others, deploy_once, rehearse_once, renew_once};
 use openings::Openings;
@@ -141,6 +143,7 @@ struct Daemon {
     load: Loader,
     gate: GateState,
     front: Option<Arc<FrontState>>,
+    foreign: Option<Rc<ForeignCertificates>>,
     announcer: Rc<Announcer>,
     notices: Rc<Notices>,
     openings: Rc<Openings>,
@@ -232,6 +235,9 @@ async fn control(
         tracing::warn!("{sentence}");
     }
     keeper.settle_embedded(room.embedded.clone());
+    let foreign = resolver
+        .as_ref()
+        .map(|resolver| ForeignCertificates::new(&config, resolver.clone(), gate.served.clone()));
     let front = match (&config.front, resolver) {
         (Some(front), Some(resolver)) => Some(Arc::new(FrontState::new(resolver, front))),
         _ => None,
@@ -247,6 +253,7 @@ async fn control(
         load,
         gate,
         front,
+        foreign: foreign.clone(),
         announcer: announcer.clone(),
         notices: notices.clone(),
         openings: openings.clone(),
@@ -310,6 +317,9 @@ async fn control(
         let notices = notices.clone();
         async move { notices.serve().await }
     });
+    if let Some(foreign) = foreign {
+        tokio::task::spawn_local(async move { foreign.watch().await });
+    }
     let mut fate = Ok(());
     let mut looking = tokio::time::interval(LOOK);
     loop {
@@ -415,6 +425,9 @@ impl Daemon {
         let config = Arc::new(config);
         self.announcer.reconfigure(&config);
         told.extend(self.keeper.reconfigure(config).await);
+        if let Some(foreign) = &self.foreign {
+            foreign.reconfigure(&self.keeper.config());
+        }
         self.openings.reconfigure(self.keeper.config());
         for started in [
             self.keeper.start_helper().await,

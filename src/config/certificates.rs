@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use super::acme::existing_file;
 use super::deploy::service;
 use super::front::listing;
 use super::keys::nearest;
 use super::problem::seen;
 use super::section::{Section, one_of};
-use super::{CertificateRequest, KeyType, Partial, Rate, RateLimits};
+use super::{CertificateRequest, ForeignCertificate, KeyType, Partial, Rate, RateLimits};
 use crate::hostname::Identifier;
 
 /// Most identifiers in one certificate: the limit of the public CAs.
@@ -29,19 +30,32 @@ const PARTIAL: [(&str, Partial); 3] =
     [("never", Partial::Never), ("emergency", Partial::Emergency), ("always", Partial::Always)];
 
 /// The certificates; `targets` are the names of `[deploy.NAME]`, right or wrong.
-pub(super) fn certificates(root: &Section<'_>, embedded: bool) -> Vec<CertificateRequest> {
+pub(super) fn certificates(
+    root: &Section<'_>,
+    embedded: bool,
+) -> (Vec<CertificateRequest>, Vec<ForeignCertificate>) {
     let targets: Vec<_> = root.named("deploy").into_iter().map(|(name, _)| name).collect();
     let mut places = BTreeMap::new();
-    let mut certificates = Vec::new();
-    for section in root.tables("certificate") {
-        let identifiers = identifiers(&section);
-        let Some(name) = name(&section, &identifiers) else { continue };
-        if let Some(first) = places.insert(name.clone(), section.origin()) {
+    let (mut certificates, mut foreign) = (Vec::new(), Vec::new());
+    let mut place = |name: &str, section: &Section<'_>| {
+        if let Some(first) = places.insert(name.to_owned(), section.origin().clone()) {
             let message = format!(
                 "the certificate at {first} has the name `{name}` too; give this one a `name` of its own"
             );
             section.refuse(&message);
         }
+    };
+    for section in root.tables("certificate") {
+        if is_foreign(&section) {
+            if let Some(certificate) = foreign_certificate(root, &section) {
+                place(&certificate.name, &section);
+                foreign.push(certificate);
+            }
+            continue;
+        }
+        let identifiers = identifiers(&section);
+        let Some(name) = name(&section, &identifiers) else { continue };
+        place(&name, &section);
         certificates.push(CertificateRequest {
             name,
             identifiers,
@@ -60,7 +74,46 @@ pub(super) fn certificates(root: &Section<'_>, embedded: bool) -> Vec<Certificat
             ));
         }
     }
-    certificates
+    (certificates, foreign)
+}
+
+/// Whether somebody else obtains it.
+pub(super) fn is_foreign(section: &Section<'_>) -> bool {
+    section.entry("files").is_some()
+}
+
+fn foreign_certificate(root: &Section<'_>, section: &Section<'_>) -> Option<ForeignCertificate> {
+    let files = section.table("files");
+    for key in ["hostnames", "key-type", "profile", "partial", "deploy"] {
+        if let Some(entry) = section.entry(key) {
+            entry.refuse("a certificate from files is as whoever obtains it has made it, and the front serves it for the names in it; remove this key");
+        }
+    }
+    if !root.table("front").is_present() {
+        files.refuse("it is served by the front, and there is none: add [front], or have your server read the files itself");
+    }
+    let path = |key: &str, example: &str| {
+        let remedy = "write the path of a file that is there already: it may change at any time, and is read again then";
+        let path = existing_file(&files, key, remedy);
+        if path.is_none() {
+            files.refuse_missing(
+                key,
+                &format!("missing; as in `{key} = \"/etc/letsencrypt/live/example.net/{example}\"`"),
+            );
+        }
+        path
+    };
+    let (fullchain, key) = (path("fullchain", "fullchain.pem"), path("key", "privkey.pem"));
+    let (fullchain, key) = (fullchain?, key?);
+    let folder = fullchain
+        .parent()
+        .and_then(|folder| folder.file_name())
+        .map(|name| name.to_string_lossy().into_owned());
+    let name = match section.entry("name") {
+        Some(entry) => entry.parsed(certificate_name)?,
+        None => folder.unwrap_or_else(|| "files".to_owned()),
+    };
+    Some(ForeignCertificate { name, fullchain, key })
 }
 
 /// One key type, or one of each algorithm.
@@ -178,15 +231,16 @@ fn address(ip: IpAddr, text: &str) -> Result<Identifier, String> {
 /// The lineage's name; `None` where there is nothing to name it after, which is reported already.
 fn name(section: &Section<'_>, identifiers: &[Identifier]) -> Option<String> {
     match section.entry("name") {
-        Some(entry) => entry.parsed(|text| {
-            if is_file_name(text) {
-                Ok(text.to_owned())
-            } else {
-                Err(format!("{} is no name for a folder; {NAME_FORM}", seen(text)))
-            }
-        }),
+        Some(entry) => entry.parsed(certificate_name),
         None => identifiers.first().map(ToString::to_string),
     }
+}
+
+fn certificate_name(text: &str) -> Result<String, String> {
+    if is_file_name(text) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{} is no name for a folder; {NAME_FORM}", seen(text)))
 }
 
 pub(super) const NAME_FORM: &str =

@@ -8,7 +8,7 @@ use super::keys::nearest;
 use super::problem::seen;
 use super::section::Section;
 use super::upstream::{Usual, of_front, of_site};
-use super::{CertificateRequest, Front, Site, Upstream};
+use super::{CertificateRequest, ForeignCertificate, Front, Site, Upstream};
 use crate::hostname::{Hostname, Identifier};
 
 /// Most threads that are started without being asked for.
@@ -20,7 +20,11 @@ const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// The front, and whether its number of threads was left to the machine.
-pub(super) fn front(root: &Section<'_>, certificates: &[CertificateRequest]) -> Option<(Front, bool)> {
+pub(super) fn front(
+    root: &Section<'_>,
+    certificates: &[CertificateRequest],
+    foreign: &[ForeignCertificate],
+) -> Option<(Front, bool)> {
     let section = root.table("front");
     if !section.is_present() {
         return None;
@@ -31,8 +35,8 @@ pub(super) fn front(root: &Section<'_>, certificates: &[CertificateRequest]) -> 
     let front = Front {
         listen: listen(&section, 443),
         upstream: upstream.unwrap_or(Upstream::Demo),
-        sites: sites(&section, certificates, &usual),
-        default_certificate: default_certificate(&section, certificates),
+        sites: sites(&section, certificates, foreign.is_empty(), &usual),
+        default_certificate: default_certificate(&section, certificates, foreign),
         trusted_proxies: trusted_proxies(&section),
         max_body: max_body(&section),
         hsts: hsts(&section.table("hsts")),
@@ -75,14 +79,25 @@ fn hsts(section: &Section<'_>) -> Option<String> {
     Some(value)
 }
 
-fn sites(front: &Section<'_>, certificates: &[CertificateRequest], usual: &Usual) -> Vec<Site> {
+/// Whether a foreign certificate covers a name is known only once it is read: then nothing is said.
+fn sites(
+    front: &Section<'_>,
+    certificates: &[CertificateRequest],
+    are_all: bool,
+    usual: &Usual,
+) -> Vec<Site> {
     let mut taken = BTreeSet::new();
-    front.tables("site").iter().map(|section| site(section, certificates, &mut taken, usual)).collect()
+    front
+        .tables("site")
+        .iter()
+        .map(|section| site(section, certificates, are_all, &mut taken, usual))
+        .collect()
 }
 
 fn site(
     section: &Section<'_>,
     certificates: &[CertificateRequest],
+    are_all: bool,
     taken: &mut BTreeSet<Hostname>,
     usual: &Usual,
 ) -> Site {
@@ -93,7 +108,7 @@ fn site(
             continue;
         }
         let identifier = Identifier::Dns(hostname.clone());
-        if !certificates.iter().any(|certificate| certificate.identifiers.contains(&identifier)) {
+        if are_all && !certificates.iter().any(|certificate| certificate.identifiers.contains(&identifier)) {
             entry.warn(&format!("no certificate covers `{hostname}`, so its clients are turned away"));
         }
         hostnames.push(hostname);
@@ -115,12 +130,18 @@ fn site_hostname(text: &str) -> Result<Hostname, String> {
     text.parse().map_err(|error| format!("{error}; write a name that a certificate covers"))
 }
 
-fn default_certificate(section: &Section<'_>, certificates: &[CertificateRequest]) -> Option<String> {
+fn default_certificate(
+    section: &Section<'_>,
+    certificates: &[CertificateRequest],
+    foreign: &[ForeignCertificate],
+) -> Option<String> {
     section.entry("default-certificate")?.parsed(|text| {
-        if certificates.iter().any(|certificate| certificate.name == text) {
+        let of_files = foreign.iter().map(|certificate| certificate.name.as_str());
+        let names: Vec<_> =
+            certificates.iter().map(|certificate| certificate.name.as_str()).chain(of_files).collect();
+        if names.contains(&text) {
             return Ok(text.to_owned());
         }
-        let names: Vec<_> = certificates.iter().map(|certificate| certificate.name.as_str()).collect();
         let remedy = match nearest(text, names.iter().copied()) {
             Some(near) => format!("did you mean \"{near}\"?"),
             None if names.is_empty() => "add a [[certificate]] of that name".to_owned(),

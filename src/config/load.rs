@@ -105,15 +105,16 @@ fn finished(root: &Node, report: Report) -> Result<Config, ConfigError> {
 
 /// Reads and checks everything; what is wrong is in the report, with a stand-in here.
 fn build(root: &Section<'_>) -> (Config, bool) {
-    let has_certificates = !root.tables("certificate").is_empty();
-    let acme = acme::acme(root, has_certificates);
-    let certificates = certificates::certificates(root, acme.issuer == Issuer::Embedded);
+    let tables = root.tables("certificate");
+    let acme = acme::acme(root, tables.iter().any(|section| !certificates::is_foreign(section)));
+    let (certificates, foreign_certificates) =
+        certificates::certificates(root, acme.issuer == Issuer::Embedded);
     certificates::check_limits(root, &certificates, &acme.limits);
-    if !has_certificates {
+    if tables.is_empty() {
         root.warn("there is no [[certificate]], so nothing is obtained and nothing is renewed");
     }
     warn_of_addresses(root, &acme.issuer, &certificates);
-    let (front, threads_are_given) = match front::front(root, &certificates) {
+    let (front, threads_are_given) = match front::front(root, &certificates, &foreign_certificates) {
         Some((front, threads_are_default)) => (Some(front), !threads_are_default),
         None => (None, true),
     };
@@ -125,6 +126,7 @@ fn build(root: &Section<'_>) -> (Config, bool) {
         gate,
         front,
         certificates,
+        foreign_certificates,
         deploy,
         helper: acme::helper(root),
         notify: notify::notify(root),

@@ -107,6 +107,7 @@ fn decide(
     let host = host.ok_or(BadRequest::NoHost)?;
     if let RedirectHosts::Configured(hosts) = &policy.redirect.hosts
         && !hosts.contains(&host)
+        && !served.contains(&host)
     {
         return Ok(Reply::Misdirected);
     }

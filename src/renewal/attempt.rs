@@ -441,7 +441,7 @@ impl Keeper {
                 });
             }
         }
-        self.served.identifiers.store(std::sync::Arc::new(self.lineages.borrow().served()));
+        self.served.publish(&self.lineages.borrow());
         told.into_iter().for_each(tell);
     }
 

@@ -40,6 +40,17 @@ pub struct Served {
     pub identifiers: Arc<ArcSwap<BTreeSet<Identifier>>>,
 }
 
+impl Served {
+    /// Tells the gate what is served: what is obtained here, and what the front has from elsewhere.
+    pub(super) fn publish(&self, lineages: &Lineages) {
+        let mut identifiers = lineages.served();
+        if let Some(resolver) = &self.resolver {
+            identifiers.extend(resolver.served().iter().cloned());
+        }
+        self.identifiers.store(Arc::new(identifiers));
+    }
+}
+
 /// How a pass ended for one certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -353,7 +364,7 @@ impl Keeper {
         for (name, bundle) in lineages.live() {
             self.install(name, bundle);
         }
-        self.served.identifiers.store(Arc::new(lineages.served()));
+        self.served.publish(&lineages);
     }
 
     pub(super) fn install(&self, name: &str, bundle: &Bundle) {

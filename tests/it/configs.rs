@@ -419,7 +419,8 @@ fn collect(value: &toml::Value, path: &str, paths: &mut BTreeSet<String>) {
 fn the_full_example_loads() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("wicketgate.toml");
-    for name in ["private-ca.pem", "eab.key", "smtp.password"] {
+    fs::create_dir(dir.path().join("shop")).unwrap();
+    for name in ["private-ca.pem", "eab.key", "smtp.password", "shop/fullchain.pem", "shop/privkey.pem"] {
         fs::write(dir.path().join(name), "").unwrap();
         set_mode(&dir.path().join(name), 0o600);
     }

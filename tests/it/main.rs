@@ -18,6 +18,7 @@ mod demo;
 mod deploys;
 mod doctor;
 mod fences;
+mod foreign;
 mod front;
 mod gate;
 mod helper;
