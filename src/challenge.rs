@@ -10,6 +10,7 @@ mod relay;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::future::Future;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -100,6 +101,8 @@ pub struct ChallengeTable {
     entries: Arc<ArcSwap<HashMap<Token, Entry>>>,
     withdrawn: Arc<Withdrawn>,
     relays: Relays,
+    /// What the front answers in its handshakes, by the name that a CA asks for.
+    handshakes: Arc<ArcSwap<HashMap<String, Token>>>,
 }
 
 /// A token that is pending. A CA may give one pending authorization to two orders: then both hold it, and
@@ -171,6 +174,26 @@ impl ChallengeTable {
         ChallengeGuard { table: self.clone(), token, hosts, purpose, log }
     }
 
+    /// Has the front answer a token of this table, too, to a CA that asks it for `identifier` by tls-alpn-01 (RFC 8737),
+    /// until the guard is dropped.
+    #[must_use = "the front answers no more when this is dropped"]
+    pub fn answer_handshakes(&self, identifier: &Identifier, token: Token) -> HandshakeGuard {
+        let name = handshake_name(identifier);
+        self.handshakes.rcu(|handshakes| {
+            let mut handshakes = HashMap::clone(handshakes);
+            handshakes.insert(name.clone(), token.clone());
+            handshakes
+        });
+        HandshakeGuard { table: self.clone(), name, token }
+    }
+
+    /// The token and the key authorization that prove a name to a CA that asks for it in a handshake.
+    pub fn for_handshake(&self, server_name: &str) -> Option<(Token, Bytes)> {
+        let token = self.handshakes.load().get(server_name)?.clone();
+        let pending = self.find(token.as_str())?;
+        Some((token, pending.key_authorization))
+    }
+
     /// Has another ACME client asked for tokens that are not here: for those of `hosts`, or of any.
     #[must_use = "it is asked no more when this is dropped"]
     pub fn relay(&self, hosts: Option<BTreeSet<Identifier>>) -> RelayEnd {
@@ -232,6 +255,42 @@ impl Drop for ChallengeGuard {
     }
 }
 
+/// Has the front answer no more, when dropped.
+#[derive(Debug)]
+pub struct HandshakeGuard {
+    table: ChallengeTable,
+    name: String,
+    token: Token,
+}
+
+impl Drop for HandshakeGuard {
+    fn drop(&mut self) {
+        self.table.handshakes.rcu(|handshakes| {
+            let mut handshakes = HashMap::clone(handshakes);
+            // A later order for that name may have taken its place.
+            if handshakes.get(&self.name) == Some(&self.token) {
+                handshakes.remove(&self.name);
+            }
+            handshakes
+        });
+    }
+}
+
+/// What a CA names in its handshake (RFC 8737 section 3; for addresses RFC 8738 section 6).
+fn handshake_name(identifier: &Identifier) -> String {
+    match identifier {
+        Identifier::Dns(name) => name.to_string(),
+        Identifier::Ip(IpAddr::V4(ip)) => {
+            let [a, b, c, d] = ip.octets();
+            format!("{d}.{c}.{b}.{a}.in-addr.arpa")
+        }
+        Identifier::Ip(IpAddr::V6(ip)) => {
+            let nibbles = ip.octets().into_iter().rev().flat_map(|octet| [octet & 15, octet >> 4]);
+            nibbles.map(|nibble| format!("{nibble:x}.")).collect::<String>() + "ip6.arpa"
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -256,6 +315,31 @@ mod tests {
         assert_eq!(table.find("bbb").unwrap().key_authorization, "bbb.x");
         drop(second);
         assert!(table.is_empty());
+    }
+
+    #[test]
+    fn the_front_answers_a_token_as_long_as_both_guards_live() {
+        let table = ChallengeTable::new();
+        let (one, other): (Token, Token) = ("aaa".parse().unwrap(), "bbb".parse().unwrap());
+        let host: Identifier = "a.net".parse().unwrap();
+        let pending_one = table.put(one.clone(), pending("aaa.x", &Arc::default()));
+        let first = table.answer_handshakes(&host, one.clone());
+        assert_eq!(table.for_handshake("a.net").unwrap().1, "aaa.x");
+        assert!(table.for_handshake("b.net").is_none());
+        drop(pending_one);
+        assert!(table.for_handshake("a.net").is_none());
+        let _pending = table.put(other.clone(), pending("bbb.x", &Arc::default()));
+        let second = table.answer_handshakes(&host, other);
+        drop(first);
+        assert_eq!(table.for_handshake("a.net").unwrap().1, "bbb.x");
+        drop(second);
+        assert!(table.for_handshake("a.net").is_none());
+        for (identifier, name) in [
+            ("192.0.2.7", "7.2.0.192.in-addr.arpa"),
+            ("2001:db8::7", "7.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa"),
+        ] {
+            assert_eq!(handshake_name(&identifier.parse().unwrap()), name);
+        }
     }
 
     #[test]

@@ -403,6 +403,16 @@ impl Upstream {
     }
 }
 
+/// How a CA finds out whose a name is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ChallengeKind {
+    /// It asks port 80 (RFC 8555 section 8.3).
+    #[default]
+    Http01,
+    /// It asks the front (RFC 8737): for hosts whose port 80 cannot be reached at all.
+    TlsAlpn01,
+}
+
 /// `[[certificate]]` with `files`: obtained and renewed by somebody else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForeignCertificate {
@@ -421,6 +431,8 @@ pub struct CertificateRequest {
     pub name: String,
     /// What it shall cover; not empty, no duplicates.
     pub identifiers: Vec<Identifier>,
+    /// How the CA finds out that they are ours.
+    pub challenge: ChallengeKind,
     /// The key to make; or two of different algorithms, for a pair of certificates, the one that is wanted
     /// most first.
     pub key_types: Vec<KeyType>,

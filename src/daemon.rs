@@ -239,7 +239,7 @@ async fn control(
         .as_ref()
         .map(|resolver| ForeignCertificates::new(&config, resolver.clone(), gate.served.clone()));
     let front = match (&config.front, resolver) {
-        (Some(front), Some(resolver)) => Some(Arc::new(FrontState::new(resolver, front))),
+        (Some(front), Some(resolver)) => Some(Arc::new(FrontState::new(resolver, front, table.clone()))),
         _ => None,
     };
     if let (Some(state), Some(settings)) = (&front, &config.front) {

@@ -4,6 +4,7 @@
 //! what they share is a [`FrontState`], and no reader of it ever waits.
 
 pub mod abilities;
+mod alpn;
 mod connection;
 mod deadline;
 mod demo;
@@ -33,6 +34,7 @@ use tokio::time::{interval, timeout};
 pub use self::resolver::CertificateResolver;
 use self::routes::Routes;
 use self::thread::Thread;
+use crate::challenge::ChallengeTable;
 use crate::config::Front;
 use crate::net::accept::accept_loop;
 use crate::net::counter::Counter;
@@ -46,6 +48,8 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct FrontState {
     resolver: CertificateResolver,
+    /// What is answered to CAs that ask in a handshake.
+    challenges: ChallengeTable,
     routes: ArcSwap<Routes>,
     /// What it did.
     pub counts: FrontCounts,
@@ -62,9 +66,14 @@ pub struct FrontCounts {
 
 impl FrontState {
     /// The state for a configuration.
-    pub fn new(resolver: CertificateResolver, front: &Front) -> Self {
+    pub fn new(resolver: CertificateResolver, front: &Front, challenges: ChallengeTable) -> Self {
         resolver.set_default(front.default_certificate.as_deref());
-        Self { resolver, routes: ArcSwap::from_pointee(Routes::new(front)), counts: FrontCounts::default() }
+        Self {
+            resolver,
+            challenges,
+            routes: ArcSwap::from_pointee(Routes::new(front)),
+            counts: FrontCounts::default(),
+        }
     }
 
     /// The certificates.

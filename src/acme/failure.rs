@@ -1,6 +1,8 @@
 //! What the CA said about single names: which one failed, with what, and who had come for it.
 
-use instant_acme::{AuthorizationState, AuthorizationStatus, ChallengeStatus, ChallengeType, Problem};
+use instant_acme::{
+    AuthorizationState, AuthorizationStatus, Challenge, ChallengeStatus, ChallengeType, Problem,
+};
 
 use super::problem::{Stage, kind, remedy};
 use crate::challenge::Arrival;
@@ -30,6 +32,8 @@ pub struct NameFailure {
     pub arrivals: Vec<Arrival>,
     /// Its authorization became invalid, which a CA counts.
     pub authorization_failed: bool,
+    /// The CA asked in a handshake with port 443 (tls-alpn-01).
+    pub by_handshake: bool,
 }
 
 impl NameFailure {
@@ -65,6 +69,7 @@ impl NameFailure {
             status: problem.and_then(|p| p.status),
             arrivals: Vec::new(),
             authorization_failed,
+            by_handshake: is_by_handshake(authorization),
         })
     }
 
@@ -79,16 +84,23 @@ impl NameFailure {
                 status: status.or(problem.status),
                 arrivals: Vec::new(),
                 authorization_failed: false,
+                by_handshake: false,
             })
         });
         named.collect()
     }
 }
 
+fn is_by_handshake(authorization: &AuthorizationState) -> bool {
+    let by_handshake = |c: &Challenge| c.r#type == ChallengeType::TlsAlpn01 && c.error.is_some();
+    authorization.challenges.iter().any(by_handshake)
+}
+
 /// The error of the challenge that was tried, else any.
 fn problem_of(authorization: &AuthorizationState) -> Option<&Problem> {
     let with_error = || authorization.challenges.iter().filter(|c| c.error.is_some());
-    let tried = with_error().find(|c| c.r#type == ChallengeType::Http01);
+    let ours = |kind: &ChallengeType| matches!(kind, ChallengeType::Http01 | ChallengeType::TlsAlpn01);
+    let tried = with_error().find(|c| ours(&c.r#type));
     let invalid = with_error().find(|c| c.status == ChallengeStatus::Invalid);
     tried.or(invalid).or_else(|| with_error().next())?.error.as_ref()
 }
@@ -221,6 +233,7 @@ mod tests {
             status: None,
             arrivals: Vec::new(),
             authorization_failed: true,
+            by_handshake: false,
         };
         let mut failures: Vec<_> = (0..30).map(|n| failure(format!("n{n}.example"), "connection")).collect();
         failures.insert(1, failure("a.example".to_owned(), "caa"));

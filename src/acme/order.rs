@@ -14,8 +14,9 @@ use super::problem::{AcmeError, Stage, Verdict, is_bad_nonce};
 use super::request::{OrderRequest, Step};
 use super::session::{NONCE_ROUNDS, Session, nonce_safe};
 use crate::certificate::Certificate;
-use crate::challenge::{ChallengeGuard, ChallengeTable, Pending, Purpose, Token};
+use crate::challenge::{ChallengeGuard, ChallengeTable, HandshakeGuard, Pending, Purpose, Token};
 use crate::clock;
+use crate::config::ChallengeKind;
 use crate::hostname::Identifier;
 
 /// Longest wait for the CA's validation, and again for its signature.
@@ -26,7 +27,7 @@ const INQUEST: Duration = Duration::from_secs(30);
 const PROVE: &str = "prove control over the names";
 
 /// The challenges of an order that are in place.
-type Guards = Vec<(Identifier, ChallengeGuard)>;
+type Guards = Vec<(Identifier, ChallengeGuard, Option<HandshakeGuard>)>;
 
 impl Session {
     /// Obtains a certificate: its challenges are in `table` while the CA looks, and withdrawn on every
@@ -126,8 +127,12 @@ impl Session {
                 let reason = "the CA wants proof for something that is neither a name nor an address";
                 return Err(AcmeError::new(PROVE, Verdict::Transient, reason));
             };
-            let Some(mut challenge) = authorization.challenge(ChallengeType::Http01) else {
-                let reason = format!("the CA offers no http-01 challenge for {identifier}, only others");
+            let (kind, name) = match request.challenge {
+                ChallengeKind::Http01 => (ChallengeType::Http01, "http-01"),
+                ChallengeKind::TlsAlpn01 => (ChallengeType::TlsAlpn01, "tls-alpn-01"),
+            };
+            let Some(mut challenge) = authorization.challenge(kind) else {
+                let reason = format!("the CA offers no {name} challenge for {identifier}, only others");
                 return Err(AcmeError::new(PROVE, Verdict::Permanent, reason));
             };
             let token: Token = challenge
@@ -136,7 +141,9 @@ impl Session {
                 .map_err(|e| AcmeError::new("read a challenge", Verdict::Transient, format!("{e}")))?;
             let key_authorization = self.key_authorization(&challenge);
             let pending = Pending { key_authorization, hosts: hosts.clone(), purpose: Purpose::Order };
-            guards.push((identifier.clone(), table.put(token, pending)));
+            let in_handshakes = (request.challenge == ChallengeKind::TlsAlpn01)
+                .then(|| table.answer_handshakes(&identifier, token.clone()));
+            guards.push((identifier.clone(), table.put(token, pending), in_handshakes));
             nonce_safe!(challenge.set_ready()).map_err(|e| self.failed("have a name validated", &e))?;
             told(Step::Challenged(identifier));
         }
@@ -215,8 +222,8 @@ impl Session {
         }
         let now = clock::now();
         for failure in &mut failures {
-            let own = guards.iter().filter(|(identifier, _)| *identifier == failure.identifier);
-            failure.arrivals = own.flat_map(|(_, guard)| guard.arrivals()).collect();
+            let own = guards.iter().filter(|(identifier, ..)| *identifier == failure.identifier);
+            failure.arrivals = own.flat_map(|(_, guard, _)| guard.arrivals()).collect();
             failure.arrivals.extend(table.late_arrivals(&failure.identifier, now));
         }
         AcmeError::validation(PROVE, failures)

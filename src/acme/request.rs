@@ -7,7 +7,7 @@ use super::problem::{AcmeError, kind, quoted};
 use super::renewal_info::CertificateId;
 use super::session::{Session, nonce_safe};
 use super::transport::{TransportError, noting_url};
-use crate::config::KeyType;
+use crate::config::{ChallengeKind, KeyType};
 use crate::hostname::Identifier;
 
 /// What is ordered.
@@ -15,6 +15,8 @@ use crate::hostname::Identifier;
 pub struct OrderRequest {
     /// What the certificate shall cover.
     pub identifiers: Vec<Identifier>,
+    /// How that is proven.
+    pub challenge: ChallengeKind,
     /// The key to make for it.
     pub key_type: KeyType,
     /// The profile to ask for, where the directory offers it.

@@ -9,7 +9,7 @@ use super::front::listing;
 use super::keys::nearest;
 use super::problem::seen;
 use super::section::{Section, one_of};
-use super::{CertificateRequest, ForeignCertificate, KeyType, Partial, Rate, RateLimits};
+use super::{CertificateRequest, ChallengeKind, ForeignCertificate, KeyType, Partial, Rate, RateLimits};
 use crate::hostname::Identifier;
 
 /// Most identifiers in one certificate: the limit of the public CAs.
@@ -57,6 +57,7 @@ pub(super) fn certificates(
         let Some(name) = name(&section, &identifiers) else { continue };
         place(&name, &section);
         certificates.push(CertificateRequest {
+            challenge: challenge(root, &section),
             name,
             identifiers,
             key_types: key_types(&section),
@@ -77,6 +78,19 @@ pub(super) fn certificates(
     (certificates, foreign)
 }
 
+fn challenge(root: &Section<'_>, section: &Section<'_>) -> ChallengeKind {
+    let kinds = [("http-01", ChallengeKind::Http01), ("tls-alpn-01", ChallengeKind::TlsAlpn01)];
+    let kind =
+        section.parsed("challenge", ChallengeKind::default(), |text| one_of(text, "challenge", &kinds));
+    if kind == ChallengeKind::TlsAlpn01
+        && !root.table("front").is_present()
+        && let Some(entry) = section.entry("challenge")
+    {
+        entry.refuse("tls-alpn-01 is answered by the front on port 443, and there is none: add [front], or write \"http-01\"");
+    }
+    kind
+}
+
 /// Whether somebody else obtains it.
 pub(super) fn is_foreign(section: &Section<'_>) -> bool {
     section.entry("files").is_some()
@@ -84,7 +98,7 @@ pub(super) fn is_foreign(section: &Section<'_>) -> bool {
 
 fn foreign_certificate(root: &Section<'_>, section: &Section<'_>) -> Option<ForeignCertificate> {
     let files = section.table("files");
-    for key in ["hostnames", "key-type", "profile", "partial", "deploy"] {
+    for key in ["hostnames", "challenge", "key-type", "profile", "partial", "deploy"] {
         if let Some(entry) = section.entry(key) {
             entry.refuse("a certificate from files is as whoever obtains it has made it, and the front serves it for the names in it; remove this key");
         }

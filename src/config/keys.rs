@@ -111,6 +111,7 @@ pub(super) const KEYS: &[Key] = &[
     key("certificate.name", Kind::Text),
     key("certificate.hostnames", Kind::List),
     key("certificate.key-type", Kind::TextOrList),
+    key("certificate.challenge", Kind::Text),
     key("certificate.files", Kind::Table),
     key("certificate.files.fullchain", Kind::Text),
     key("certificate.files.key", Kind::Text),

@@ -161,6 +161,11 @@ impl CertificateResolver {
         }
     }
 
+    /// What every handshake has in common.
+    pub(super) fn base(&self) -> &ServerConfig {
+        &self.0.base
+    }
+
     /// Serves what `name` had no longer.
     pub fn remove(&self, name: &str) {
         self.change(|table| {

@@ -13,9 +13,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::FrontState;
 use super::abilities::Abilities;
 use super::resolver::Served;
+use super::{FrontState, alpn};
 use crate::config::Upstream;
 
 /// What every certificate's configuration has in common. Copies share tickets and their keys, which
@@ -93,6 +93,9 @@ pub(super) enum HandshakeError {
     UnknownName(String),
     #[error("the client named no host, and there is no certificate for {0:?} and no default")]
     NoName(Option<IpAddr>),
+    /// It was a CA's, for a challenge, and is over.
+    #[error("a challenge was answered")]
+    Answered,
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -105,6 +108,14 @@ pub(super) async fn handshake(
 ) -> Result<Secured, HandshakeError> {
     let mut start = LazyConfigAcceptor::new(Acceptor::default(), tcp).await?;
     let hello = start.client_hello();
+    if alpn::is_asked(hello.alpn().into_iter().flatten())
+        && let Some(name) = hello.server_name()
+        && let Some(config) = alpn::answer(state, name, client)?
+    {
+        let mut stream = start.into_stream(config).await?;
+        stream.shutdown().await?;
+        return Err(HandshakeError::Answered);
+    }
     let mut local = None;
     let found = state.resolver().find(hello.server_name(), &Abilities::of(&hello), || {
         local = start.io.local_addr().ok().map(|address| address.ip().to_canonical());

@@ -405,7 +405,7 @@ fn moment(at: SystemTime) -> String {
 mod tests {
     use super::*;
     use crate::certificate::Certificate;
-    use crate::config::{KeyType, Partial};
+    use crate::config::{ChallengeKind, KeyType, Partial};
 
     #[test]
     fn what_is_said_of_an_end() {
@@ -415,6 +415,7 @@ mod tests {
         let request = CertificateRequest {
             name: "a".to_owned(),
             identifiers: vec!["a.example".parse().unwrap()],
+            challenge: ChallengeKind::Http01,
             key_types: vec![KeyType::default()],
             profile: None,
             partial: Partial::default(),

@@ -405,6 +405,7 @@ impl Keeper {
         };
         let order = OrderRequest {
             identifiers: chosen.with.clone(),
+            challenge: request.challenge,
             key_type,
             profile: request.profile.clone(),
             replaces,
@@ -549,6 +550,7 @@ fn named_in(text: &str, ordered: &[Identifier]) -> Vec<NameFailure> {
         status: None,
         arrivals: Vec::new(),
         authorization_failed: false,
+        by_handshake: false,
     };
     named.iter().map(failure).collect()
 }

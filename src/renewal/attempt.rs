@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 
 use super::asking::{Kind, Refusal};
+use super::door::OpenDoor;
 use super::keeper::{Asked, Keeper, Outcome, rand_unit};
 use super::lineages::{Lineage, stamp};
 use super::names::{self, Chosen};
@@ -16,7 +17,7 @@ use super::report::{What, list};
 use super::schedule::{self, Reason};
 use crate::certificate::Bundle;
 use crate::clock;
-use crate::config::{CertificateRequest, Issuer, Partial};
+use crate::config::{CertificateRequest, ChallengeKind, Issuer, Partial};
 use crate::hostname::Identifier;
 use crate::store::{Attempts, LineageState, NotLive, Postponed, RenewalInformation, StoreError, Version};
 
@@ -212,12 +213,7 @@ impl Keeper {
             retried = &nothing;
             self.may_ask_anyone(name, &without_preflight(retried), asked)?;
         }
-        let door = self
-            .door
-            .open()
-            .await
-            .map_err(|e| Refusal::local(format!("port 80 cannot be opened for the CA: {e}")))?;
-        let outlook = self.look(request, tell).await;
+        let (door, outlook) = self.expect_ca(request, tell).await?;
         let mut chosen = self.choose(request, &outlook.condemned, retried);
         // What is made for the sake of names alone would give the same certificate again without them.
         let is_in_vain = |chosen: &Chosen| is_retry && !chosen.with.iter().any(|i| retried.contains(i));
@@ -264,6 +260,28 @@ impl Keeper {
         };
         drop(door);
         self.take(name, request, &chosen, &outlook, obtained, issuer, tell).map_err(local)
+    }
+
+    /// Makes way for a CA's validators, and looks at what they would find.
+    pub(super) async fn expect_ca(
+        &self,
+        request: &CertificateRequest,
+        tell: &impl Fn(What),
+    ) -> Result<(Option<OpenDoor>, Outlook), Refusal> {
+        match request.challenge {
+            ChallengeKind::Http01 => {
+                let door = self.door.open().await;
+                let door =
+                    door.map_err(|e| Refusal::local(format!("port 80 cannot be opened for the CA: {e}")))?;
+                Ok((door, self.look(request, tell).await))
+            }
+            // What a CA would find at the front is not looked at beforehand.
+            ChallengeKind::TlsAlpn01 if self.served.resolver.is_some() => Ok((None, Outlook::default())),
+            ChallengeKind::TlsAlpn01 => {
+                let text = "tls-alpn-01 is answered by the front, which only a running daemon has: start `wicketgate run`, which obtains it by itself";
+                Err(Refusal::local(text.to_owned()))
+            }
+        }
     }
 
     /// What was obtained before and could not be made live, where it still is what is wished.

@@ -174,6 +174,17 @@ impl<'a> Case<'a> {
         self.failure.remedy().map(str::to_owned)
     }
 
+    /// tls-alpn-01.
+    fn unreached_by_handshake(&self) -> Finding {
+        let seen = match self.came.len() {
+            0 => "nobody asked for it in a handshake here".to_owned(),
+            1 => "one handshake asked for it here".to_owned(),
+            n => format!("{n} handshakes asked for it here"),
+        };
+        let remedy = "port 443 of every address in the name's A and AAAA records must lead to this front, past nothing else that ends TLS";
+        Finding::new(seen, remedy)
+    }
+
     fn unresolved(&self) -> Finding {
         if self.came.is_empty() {
             return Finding {
@@ -188,6 +199,9 @@ impl<'a> Case<'a> {
     }
 
     fn unreached(&self) -> Finding {
+        if self.failure.by_handshake {
+            return self.unreached_by_handshake();
+        }
         if self.came.is_empty() {
             return if self.late > 0 { self.too_late() } else { self.nobody() };
         }

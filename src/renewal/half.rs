@@ -39,7 +39,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{KeyType, Partial};
+    use crate::config::{ChallengeKind, KeyType, Partial};
 
     fn names(list: &[&str]) -> Vec<Identifier> {
         list.iter().map(|name| name.parse().unwrap()).collect()
@@ -61,6 +61,7 @@ mod tests {
         let request = CertificateRequest {
             name: "a.test".to_owned(),
             identifiers: names(&["a.test", "b.test"]),
+            challenge: ChallengeKind::Http01,
             key_types: vec![KeyType::Rsa2048, KeyType::EcdsaP256],
             profile: None,
             partial: Partial::default(),

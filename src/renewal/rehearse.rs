@@ -8,7 +8,7 @@ use super::keeper::{Asked, Keeper, Outcome, UnknownNames};
 use super::lineages::stamp;
 use super::names::Chosen;
 use super::report::{Event, What};
-use crate::config::{CertificateRequest, Issuer};
+use crate::config::{CertificateRequest, ChallengeKind, Issuer};
 use crate::store::{Store, StoreError};
 
 /// Why no rehearsal was begun.
@@ -104,12 +104,11 @@ impl Keeper {
         tell(What::Step(format!("rehearsing with {}", issuer.name())));
         let local = |e: StoreError| Refusal::local(e.to_string());
         self.store.has_place_for(name).map_err(local)?;
-        let door = self
-            .door
-            .open()
-            .await
-            .map_err(|e| Refusal::local(format!("port 80 cannot be opened for the CA: {e}")))?;
-        let outlook = self.look(request, tell).await;
+        if request.challenge == ChallengeKind::TlsAlpn01 && *issuer == Issuer::Embedded {
+            let text = "the CA in this program asks port 80 alone, and this certificate goes by tls-alpn-01: `rehearse --staging` has a CA ask the front";
+            return Err(Refusal::local(text.to_owned()));
+        }
+        let (door, outlook) = self.expect_ca(request, tell).await?;
         if !outlook.condemned.is_empty() {
             let text = format!("{} would refuse: {}", config.acme.issuer.name(), outlook.text);
             return Err(Refusal::local(text));

@@ -11,7 +11,7 @@ use wicketgate::acme::{AcmeError, CertificateId, OrderRequest, Session, Step, Ve
 use wicketgate::certificate::Certificate;
 use wicketgate::challenge::{Arrival, ChallengeTable, Outcome};
 use wicketgate::clock;
-use wicketgate::config::KeyType;
+use wicketgate::config::{ChallengeKind, KeyType};
 
 /// How long a test waits for anything that should happen at once.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -37,6 +37,7 @@ fn certificate() -> Certificate {
 fn request(names: &[&str]) -> OrderRequest {
     OrderRequest {
         identifiers: names.iter().map(|name| name.parse().unwrap()).collect(),
+        challenge: ChallengeKind::Http01,
         key_type: KeyType::EcdsaP256,
         profile: None,
         replaces: None,

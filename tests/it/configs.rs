@@ -369,6 +369,7 @@ fn the_example_loads_as_it_stands_and_says_the_defaults() {
         "port = 443",
         "hosts = \"configured\"",
         "name",
+        "challenge",
         "key-type",
         "partial",
         "socket = \"/run/wicketgate/admin.sock\"",

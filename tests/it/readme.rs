@@ -17,8 +17,13 @@ fn every_configuration_is_valid() {
     let file = folder.path().join("wicketgate.toml");
     let blocks = blocks("toml");
     assert!(blocks.len() >= 3, "only {} configurations were found", blocks.len());
+    // Certificates of somebody else have to be there.
+    let foreign = "/etc/letsencrypt/live/shop";
+    for name in ["fullchain.pem", "privkey.pem"] {
+        std::fs::write(folder.path().join(name), "").unwrap();
+    }
     for block in blocks {
-        std::fs::write(&file, &block).unwrap();
+        std::fs::write(&file, block.replace(foreign, folder.path().to_str().unwrap())).unwrap();
         let config = Config::load(Some(&file), Vec::new(), &Flags::default())
             .unwrap_or_else(|e| panic!("{e}\n{block}"));
         assert!(config.warnings.is_empty(), "{:?}\n{block}", config.warnings);

@@ -30,6 +30,7 @@ fn failure(kind: &str, detail: &str, arrivals: Vec<Arrival>) -> NameFailure {
         status: Some(400),
         arrivals,
         authorization_failed: true,
+        by_handshake: false,
     }
 }
 
@@ -410,6 +411,7 @@ proptest! {
             .into_iter()
             .map(|(kind, detail, arrivals, authorization_failed)| NameFailure {
                 authorization_failed,
+                by_handshake: false,
                 ..failure(kind, &detail, arrivals)
             })
             .collect();

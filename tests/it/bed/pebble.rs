@@ -54,6 +54,8 @@ pub(crate) struct Pebble {
     dns_port: u16,
     port: u16,
     management: u16,
+    /// Where it validates by tls-alpn-01.
+    pub(crate) tls_port: u16,
     process: Option<Process>,
 }
 
@@ -81,13 +83,14 @@ impl Pebble {
     fn start_with(bed: &Bed, mood: Mood, gate: u16, lifetime: u32, binding: bool) -> Self {
         let api = Pki::new(bed.dir(), "pebble-api", &["localhost", "127.0.0.1", "::1"]);
         let (port, management, dns_port) = (bed.port(), bed.port(), bed.port());
+        let tls_port = bed.port();
         let config = serde_json::json!({"pebble": {
             "listenAddress": format!("127.0.0.1:{port}"),
             "managementListenAddress": format!("127.0.0.1:{management}"),
             "certificate": api.chain,
             "privateKey": api.key,
             "httpPort": gate,
-            "tlsPort": bed.port(),
+            "tlsPort": tls_port,
             "externalAccountBindingRequired": binding,
             "externalAccountMACKeys": {Self::BINDING_ID: Self::BINDING_KEY},
             "domainBlocklist": ["blocked.test"],
@@ -102,7 +105,8 @@ impl Pebble {
                 .args(["-dns01", &format!("127.0.0.1:{dns_port}")])
                 .args(["-management", &format!("127.0.0.1:{}", bed.port())]),
         );
-        let mut pebble = Self { mood, api, config, _dns: dns, dns_port, port, management, process: None };
+        let mut pebble =
+            Self { mood, api, config, _dns: dns, dns_port, port, management, tls_port, process: None };
         pebble.restart();
         pebble
     }

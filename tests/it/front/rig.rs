@@ -28,6 +28,7 @@ use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use wicketgate::certificate::Certificate;
+use wicketgate::challenge::ChallengeTable;
 use wicketgate::config::{Front, Place, Upstream};
 use wicketgate::front::{CertificateResolver, FrontState, serve};
 use wicketgate::net::drain::StopTrigger;
@@ -159,7 +160,8 @@ impl Rig {
 
     /// One without any certificate.
     pub(super) fn bare(front: &Front, grace: Duration) -> Self {
-        let state = Arc::new(FrontState::new(CertificateResolver::new().unwrap(), front));
+        let state =
+            Arc::new(FrontState::new(CertificateResolver::new().unwrap(), front, ChallengeTable::new()));
         let listener =
             bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), &ListenOptions { reuse_port: true }).unwrap();
         let address = listener.local_addr().unwrap();
