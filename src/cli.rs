@@ -284,6 +284,12 @@ impl Arguments {
         Config::load(file.as_deref(), config_environment(), &self.flags)
     }
 
+    /// The state directory of a configuration that may be wrong in all else.
+    fn state_dir(&self) -> PathBuf {
+        let file = Config::file(self.config.clone());
+        Config::state_dir_of(file.as_deref(), config_environment(), &self.flags)
+    }
+
     /// Where a daemon listens whose configuration is not known.
     fn usual_socket(&self) -> PathBuf {
         let told = self.flags.admin_socket.clone().or_else(|| std::env::var("WICKETGATE_ADMIN__SOCKET").ok());

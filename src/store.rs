@@ -32,7 +32,7 @@ mod sharing;
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
@@ -216,6 +216,8 @@ impl Store {
             }
             create(path, us)?;
             is_new = true;
+        } else {
+            narrow(path, us)?;
         }
         Ok(Self { is_new, ..Self::open_existing(path)? })
     }
@@ -542,6 +544,43 @@ impl Store {
             None => Ok(None),
         }
     }
+}
+
+/// Takes from the group what lets it write, where somebody has let it at all that is in a volume (Kubernetes does, by
+/// `fsGroup`): what is ours is shut again, for keys could be replaced otherwise.
+fn narrow(path: &Path, us: u32) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Io {
+        action: "take the group's right to write to",
+        path: path.to_owned(),
+        source,
+    };
+    let meta = fs::metadata(path).map_err(failed)?;
+    // Root would do it in a folder where others may be moving things about.
+    if us == 0 || meta.uid() != us || meta.mode() & 0o027 != 0o020 {
+        return Ok(());
+    }
+    tracing::warn!(
+        "{} and what is in it may be written by its group {}: that right is taken from it",
+        path.display(),
+        meta.gid()
+    );
+    let mut folders = vec![path.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            // Of a link, its own.
+            let meta = entry.metadata().map_err(failed)?;
+            if meta.uid() != us || meta.is_symlink() {
+                continue;
+            }
+            let mode = meta.mode() & 0o7777 & !0o020;
+            fs::set_permissions(entry.path(), fs::Permissions::from_mode(mode)).map_err(failed)?;
+            if meta.is_dir() {
+                folders.push(entry.path());
+            }
+        }
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(meta.mode() & 0o7777 & !0o020)).map_err(failed)
 }
 
 fn create(path: &Path, us: u32) -> Result<(), StoreError> {

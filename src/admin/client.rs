@@ -1,13 +1,14 @@
 //! A command's side of the admin socket.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -169,15 +170,6 @@ impl Client {
         FollowedLines::of(response).await.map(Questions)
     }
 
-    /// Answers one of a relay's questions.
-    ///
-    /// # Errors
-    /// [`ClientError`]
-    pub async fn answer(self, answer: &RelayAnswer) -> Result<(), ClientError> {
-        let body = serde_json::to_vec(answer).expect("plain values always have a JSON form");
-        nothing(self.send(Method::POST, "/relay/answer", body.into()).await?).await
-    }
-
     /// Puts a challenge of another client into the gate, or takes one out.
     ///
     /// # Errors
@@ -195,17 +187,67 @@ impl Client {
     }
 
     async fn send(self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, ClientError> {
-        let broken = |e: hyper::Error| ClientError::Broken(e.to_string());
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(self.stream)).await.map_err(broken)?;
+        send(&mut self.sender().await?, method, path, body).await
+    }
+
+    async fn sender(self) -> Result<Sender, ClientError> {
+        let begun = http1::handshake(TokioIo::new(self.stream)).await;
+        let (sender, connection) = begun.map_err(|e| ClientError::Broken(e.to_string()))?;
         tokio::spawn(connection);
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "wicketgate")
-            .body(Full::new(body))
-            .map_err(|e| ClientError::Broken(e.to_string()))?;
-        sender.send_request(request).await.map_err(broken)
+        Ok(sender)
+    }
+}
+
+type Sender = http1::SendRequest<Full<Bytes>>;
+
+async fn send(
+    sender: &mut Sender,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> Result<Response<Incoming>, ClientError> {
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "wicketgate")
+        .body(Full::new(body))
+        .map_err(|e| ClientError::Broken(e.to_string()))?;
+    sender.send_request(request).await.map_err(|e| ClientError::Broken(e.to_string()))
+}
+
+/// Answers a relay's questions, over one connection as long as that lasts.
+pub struct Answers {
+    socket: PathBuf,
+    sender: Option<Sender>,
+}
+
+impl Answers {
+    /// For the daemon behind `socket`.
+    pub fn new(socket: &Path) -> Self {
+        Self { socket: socket.to_owned(), sender: None }
+    }
+
+    /// Answers one. That nobody waits for it any more, or that the daemon has ended, is no error.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn say(&mut self, answer: &RelayAnswer) -> Result<(), ClientError> {
+        let body = Bytes::from(serde_json::to_vec(answer).expect("plain values always have a JSON form"));
+        // The daemon closes one that was idle for a while.
+        let mut sender = match self.sender.take().filter(|sender| sender.is_ready()) {
+            Some(sender) => sender,
+            None => match Client::connect(&self.socket).await? {
+                Some(daemon) => daemon.sender().await?,
+                None => return Ok(()),
+            },
+        };
+        let response = send(&mut sender, Method::POST, "/relay/answer", body).await?;
+        if response.status() == StatusCode::CONFLICT {
+            return Ok(());
+        }
+        nothing(response).await?;
+        self.sender = Some(sender);
+        Ok(())
     }
 }
 

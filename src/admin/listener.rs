@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY,
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderName, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -40,6 +40,9 @@ pub(super) async fn serve(listener: std::net::TcpListener, look: Rc<dyn Fn() -> 
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "the status page cannot be served"),
     };
+    // Where only this machine is to see it, a page from elsewhere shall not have a browser here fetch it under a name of
+    // its own (DNS rebinding).
+    let is_local = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
     let places = Rc::new(Semaphore::new(CONNECTIONS));
     let policy = Rc::new(policy());
     accept_loop(listener, stop, move |stream, _| {
@@ -47,15 +50,20 @@ pub(super) async fn serve(listener: std::net::TcpListener, look: Rc<dyn Fn() -> 
         tokio::task::spawn_local(async move {
             let Ok(_place) = places.try_acquire() else { return };
             // Cut off, should it never end.
-            let _ = timeout(LIFE, converse(stream, &look, &policy)).await;
+            let _ = timeout(LIFE, converse(stream, &look, &policy, is_local)).await;
         });
     })
     .await;
 }
 
-async fn converse(stream: TcpStream, look: &Rc<dyn Fn() -> Overview>, policy: &HeaderValue) {
+async fn converse(stream: TcpStream, look: &Rc<dyn Fn() -> Overview>, policy: &HeaderValue, is_local: bool) {
     let service = service_fn(|request: Request<hyper::body::Incoming>| {
-        let response = answer(request.method(), request.uri().path(), &**look, policy);
+        let response = if is_local && !names_this_machine(request.headers().get(HOST)) {
+            let text = "this is told under an address or as localhost only\n".to_owned();
+            response(StatusCode::MISDIRECTED_REQUEST, PLAIN, text, policy)
+        } else {
+            answer(request.method(), request.uri().path(), &**look, policy)
+        };
         async move { Ok::<_, Infallible>(response) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
@@ -68,32 +76,45 @@ async fn converse(stream: TcpStream, look: &Rc<dyn Fn() -> Overview>, policy: &H
     }
 }
 
+const PLAIN: &str = "text/plain; charset=utf-8";
+
+/// Whether a `Host` is an address, `localhost` or missing: then no name that somebody else has made lead here.
+fn names_this_machine(host: Option<&HeaderValue>) -> bool {
+    let Some(host) = host else { return true };
+    let Ok(host) = host.to_str() else { return false };
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    bare.eq_ignore_ascii_case("localhost") || bare.parse::<std::net::IpAddr>().is_ok()
+}
+
 fn answer(
     method: &Method,
     path: &str,
     look: &dyn Fn() -> Overview,
     policy: &HeaderValue,
 ) -> Response<Full<Bytes>> {
-    let plain = "text/plain; charset=utf-8";
     if ![Method::GET, Method::HEAD].contains(method) {
         let mut refused =
-            response(StatusCode::METHOD_NOT_ALLOWED, plain, "this only tells\n".to_owned(), policy);
+            response(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "this only tells\n".to_owned(), policy);
         refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return refused;
     }
     match path {
         "/" => response(StatusCode::OK, "text/html; charset=utf-8", page::page(&look()), policy),
         "/metrics" => response(StatusCode::OK, metrics::CONTENT_TYPE, metrics::text(&look()), policy),
-        "/healthz" => response(StatusCode::OK, plain, "ok\n".to_owned(), policy),
+        "/healthz" => response(StatusCode::OK, PLAIN, "ok\n".to_owned(), policy),
         "/readyz" => {
             let amiss = look().amiss();
             let status = if amiss.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
             let text = if amiss.is_empty() { "ready\n".to_owned() } else { amiss.join("\n") + "\n" };
-            response(status, plain, text, policy)
+            response(status, PLAIN, text, policy)
         }
         _ => response(
             StatusCode::NOT_FOUND,
-            plain,
+            PLAIN,
             "there is /, /metrics, /healthz and /readyz\n".to_owned(),
             policy,
         ),

@@ -62,7 +62,7 @@ impl AdminSocket {
             // The name that bind creates takes its mode from the socket, so it is never open to others.
             rustix::fs::fchmod(&socket, Mode::from_raw_mode(0o600))?;
             socket.bind(&SockAddr::unix(path)?)?;
-            socket.listen(16)?;
+            socket.listen(128)?;
             socket.set_nonblocking(true)?;
             UnixListener::from_std(StdUnixListener::from(std::os::fd::OwnedFd::from(socket)))
         };

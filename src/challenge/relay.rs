@@ -17,7 +17,7 @@ use crate::hostname::Identifier;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How many questions a relay holds at once. Who asks beyond them gets what the table says.
-pub const QUESTIONS: usize = 64;
+pub const QUESTIONS: usize = 1024;
 
 /// All relays. Clones share them; readers never wait.
 #[derive(Clone, Default, Debug)]

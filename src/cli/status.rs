@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use clap::Args;
 use jiff::Timestamp;
 
-use super::{Arguments, Failure, output, runtime};
+use super::{Arguments, FAILED, Failure, output, runtime};
 use crate::admin::client::Client;
 use crate::admin::{OpeningsState, StatusReport};
 use crate::clock;
@@ -44,6 +44,10 @@ pub(super) fn run(arguments: &Arguments, status: &StatusArguments) -> Result<u8,
                 }
                 Ok::<_, Failure>(report)
             }
+            (Ok(None), Err(e)) if e.is_absent() => Err(Failure::new(
+                FAILED,
+                format!("no daemon answers on {}, and {e}", socket.display()),
+            )),
             (_, Err(e)) => Err(e.into()),
             (Err(e), Ok(_)) => Err(e.into()),
             (Ok(None), Ok(config)) => from_disk(&config),

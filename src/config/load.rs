@@ -56,6 +56,30 @@ impl Config {
         Ok(Self { files, ..finished(&root, report)? })
     }
 
+    /// The state directory of a configuration that may be wrong in all else, for who has to shut what was opened by an
+    /// earlier one.
+    pub fn state_dir_of(
+        file: Option<&Path>,
+        env: impl IntoIterator<Item = (String, String)>,
+        flags: &Flags,
+    ) -> PathBuf {
+        let of_env =
+            || env.into_iter().find(|(name, _)| name == "WICKETGATE_STATE_DIR").map(|(_, value)| value);
+        let of_file = || {
+            let text = std::fs::read_to_string(file?).ok()?;
+            let line = text.lines().find_map(|line| line.trim_start().strip_prefix("state-dir"))?;
+            let value = line.trim_start().strip_prefix('=')?.trim_start();
+            let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+            value[1..].split(quote).next().map(str::to_owned)
+        };
+        flags
+            .state_dir
+            .clone()
+            .or_else(of_env)
+            .or_else(of_file)
+            .map_or_else(|| PathBuf::from(DEFAULT_STATE_DIR), PathBuf::from)
+    }
+
     /// As [`Config::load`], of a text that is in no file yet; relative paths in it start from `shown`'s
     /// folder.
     ///

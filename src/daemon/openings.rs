@@ -84,7 +84,7 @@ impl Openings {
     ///
     /// # Errors
     /// A sentence: one could not be opened, and none is open.
-    pub(super) async fn open(&self) -> Result<(), String> {
+    pub(super) async fn open(self: &Rc<Self>) -> Result<(), String> {
         if !self.are_configured() {
             return Ok(());
         }
@@ -96,10 +96,21 @@ impl Openings {
                 Ok(())
             }
             Err(e) => {
+                let told = e.to_string();
                 self.is_wanted.set(false);
-                Err(e.to_string())
+                if self.is_failed(&told) {
+                    self.shut().await;
+                }
+                Err(told)
             }
         }
+    }
+
+    /// After a failure to open: whether something may be open all the same.
+    fn is_failed(&self, told: &str) -> bool {
+        let is_stuck = openings::is_on_record(&self.config.borrow().state_dir);
+        self.set(if is_stuck { OpeningsState::Stuck(told.to_owned()) } else { OpeningsState::Shut });
+        is_stuck
     }
 
     async fn renew(&self) -> Result<(), DeployError> {
@@ -113,10 +124,15 @@ impl Openings {
             loop {
                 let lease = openings::lease(&self.config.borrow().gate.openings);
                 sleep(lease.unwrap_or(LONGEST_PAUSE) / RENEWALS).await;
-                if self.are_configured()
-                    && let Err(e) = self.renew().await
-                {
-                    tracing::error!("what stands before the gate could not be kept open: {e}");
+                if !self.are_configured() {
+                    continue;
+                }
+                match self.renew().await {
+                    Ok(()) => self.set(OpeningsState::Open),
+                    Err(e) => {
+                        tracing::error!("what stands before the gate could not be kept open: {e}");
+                        self.is_failed(&e.to_string());
+                    }
                 }
             }
         };

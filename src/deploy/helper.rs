@@ -13,6 +13,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -224,18 +225,21 @@ async fn converse(
     hands: &Hands,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let mut doors = Doors::default();
+    let number = hands.conversations.fetch_add(1, Ordering::Relaxed);
+    let mut doors = Doors { open: None, owner: format!("{}-{number}", std::process::id()) };
     let ended = converse_about(stream, load, hands, stop, &mut doors).await;
     if let Some(open) = doors.open {
-        openings::close_at_last(&open.config.state_dir).await;
+        openings::close_at_last(&open.config.state_dir, &doors.owner).await;
     }
     ended
 }
 
 /// What one connection has had opened.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Doors {
     open: Option<OpenDoors>,
+    /// By which this connection's openings are told from those of another.
+    owner: String,
 }
 
 #[derive(Debug)]
@@ -244,6 +248,8 @@ struct OpenDoors {
     config: Rc<Config>,
     /// When they are shut unless the lease is renewed.
     until: Instant,
+    /// They could not be shut: of some it is not known any more whether they are open.
+    is_stuck: bool,
 }
 
 impl Doors {
@@ -258,6 +264,9 @@ impl Doors {
     /// Shuts what was open: the one who should have renewed the lease hangs.
     async fn end(&mut self) {
         let Some(open) = self.open.take() else { return };
+        if !openings::is_of(&open.config.state_dir, &self.owner) {
+            return;
+        }
         tracing::warn!("nobody has renewed the lease of what is open: it is shut");
         if let Err(told) = self.shut(open.config).await {
             tracing::error!("AN OPENING COULD NOT BE SHUT: {told}");
@@ -267,16 +276,19 @@ impl Doors {
     /// Opens, or renews, what this configuration names.
     async fn open(&mut self, config: Rc<Config>) -> Answer {
         let Some(lease) = openings::lease(&config.gate.openings) else { return Answer::Nothing };
-        let opened = openings::open(&config, self.open.is_some()).await;
+        let is_renewed = self.open.as_ref().is_some_and(|open| !open.is_stuck);
+        let opened = openings::open(&config, is_renewed, &self.owner).await;
         let is_open = opened.is_ok() || openings::is_on_record(&config.state_dir);
-        self.open = is_open.then(|| OpenDoors { config, until: Instant::now() + lease });
+        let is_stuck = opened.is_err();
+        self.open = is_open.then(|| OpenDoors { config, until: Instant::now() + lease, is_stuck });
         opened.map_or_else(Answer::Failed, |()| Answer::Done)
     }
 
     /// Shuts everything; what fails is tried again after a while.
     async fn shut(&mut self, config: Rc<Config>) -> Result<(), String> {
         let shut = openings::close(&config.state_dir).await;
-        self.open = shut.is_err().then(|| OpenDoors { config, until: Instant::now() + SHUT_AGAIN });
+        let until = Instant::now() + SHUT_AGAIN;
+        self.open = shut.is_err().then(|| OpenDoors { config, until, is_stuck: true });
         shut.map_err(|told| told.join("; "))
     }
 }
@@ -357,6 +369,8 @@ struct Hands {
     machine: Machine,
     /// How servers ran when they were last seen, by the name of their table: so they are started again.
     remembered: Mutex<BTreeMap<String, Instance>>,
+    /// How many connections there were.
+    conversations: AtomicU64,
 }
 
 impl Hands {

@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use record::Record;
+
 use super::command::{self, Surroundings};
 use crate::config::{Closing, Config, Opening, OpeningWay};
 
@@ -39,14 +41,14 @@ pub fn is_on_record(state_dir: &Path) -> bool {
 ///
 /// # Errors
 /// A sentence: which one could not be opened, and why.
-pub(super) async fn open(config: &Config, is_renewed: bool) -> Result<(), String> {
+pub(super) async fn open(config: &Config, is_renewed: bool, owner: &str) -> Result<(), String> {
     let state = config.state_dir.as_path();
-    let before = record::read(state)?;
+    let Record { owner: other, open: before } = record::read(state)?;
     let wanted: Vec<_> = config.gate.openings.iter().map(Opening::closing).collect();
     let left: Vec<_> = before.iter().filter(|closing| !wanted.contains(closing)).cloned().collect();
     let all: Vec<_> = wanted.iter().chain(&left).cloned().collect();
-    if all != before {
-        record::write(state, &all)
+    if all != before || other != owner {
+        record::write(state, owner, &all)
             .map_err(|e| format!("nothing is opened, since it could not be written down: {e}"))?;
     }
     if !left.is_empty() {
@@ -56,7 +58,7 @@ pub(super) async fn open(config: &Config, is_renewed: bool) -> Result<(), String
         if let Err(told) = open_one(opening, is_renewed && before.contains(closing)).await {
             // One that failed may have been opened by half; those behind it may be open from before.
             let touched = if before.is_empty() { &wanted[..=place] } else { &wanted[..] };
-            record::write(state, touched)?;
+            record::write(state, owner, touched)?;
             let rest = match shut(state, touched).await {
                 Ok(()) => "nothing is open".to_owned(),
                 Err(told) => format!("AND NOT ALL COULD BE SHUT AGAIN: {}", told.join("; ")),
@@ -91,7 +93,7 @@ async fn open_one(opening: &Opening, is_open: bool) -> Result<(), String> {
 /// # Errors
 /// What could not be shut, and why, a sentence each; it stays on record.
 pub async fn close(state_dir: &Path) -> Result<(), Vec<String>> {
-    let open = record::read(state_dir).map_err(|told| vec![told])?;
+    let open = record::read(state_dir).map_err(|told| vec![told])?.open;
     if open.is_empty() { Ok(()) } else { shut(state_dir, &open).await }
 }
 
@@ -100,12 +102,21 @@ pub async fn close(state_dir: &Path) -> Result<(), Vec<String>> {
 /// # Errors
 /// A sentence: the record cannot be used.
 pub fn list(state_dir: &Path) -> Result<Vec<String>, String> {
-    Ok(record::read(state_dir)?.iter().map(ToString::to_string).collect())
+    Ok(record::read(state_dir)?.open.iter().map(ToString::to_string).collect())
 }
 
-/// Shuts everything, trying again for a while, for one that has nobody to tell but the log.
-pub(super) async fn close_at_last(state_dir: &Path) {
+/// Whether what is on record was opened by that owner, and by nobody since.
+pub(super) fn is_of(state_dir: &Path, owner: &str) -> bool {
+    record::read(state_dir).is_ok_and(|record| record.owner == owner)
+}
+
+/// Shuts everything, trying again for a while, for one that has nobody to tell but the log. What somebody else has
+/// opened meanwhile is his to shut.
+pub(super) async fn close_at_last(state_dir: &Path, owner: &str) {
     for attempt in 1..=LAST_TRIES {
+        if !is_of(state_dir, owner) {
+            return;
+        }
         let Err(told) = close(state_dir).await else { return };
         for sentence in told {
             tracing::error!(
@@ -123,9 +134,11 @@ async fn shut(state_dir: &Path, closings: &[Closing]) -> Result<(), Vec<String>>
     for closing in closings {
         match close_one(closing).await {
             Ok(()) => {
-                let rest = record::read(state_dir)
-                    .map(|open| open.into_iter().filter(|other| other != closing).collect::<Vec<_>>());
-                told.extend(rest.and_then(|rest| record::write(state_dir, &rest)).err());
+                let written = record::read(state_dir).and_then(|Record { owner, open }| {
+                    let rest: Vec<_> = open.into_iter().filter(|other| other != closing).collect();
+                    record::write(state_dir, &owner, &rest)
+                });
+                told.extend(written.err());
             }
             Err(reason) => told.push(format!("{closing} is still open: {reason}")),
         }

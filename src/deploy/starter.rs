@@ -34,7 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The process, seen from the one that asks it.
 #[derive(Debug)]
 pub struct Starter {
-    socket: Mutex<OwnedFd>,
+    /// With the number of the last question: an answer that came too late is told by its own.
+    socket: Mutex<(OwnedFd, u8)>,
     _process: Child,
 }
 
@@ -53,7 +54,7 @@ impl Starter {
             .stdout(Stdio::null())
             .process_group(0)
             .spawn()?;
-        Ok(Self { socket: Mutex::new(ours), _process: process })
+        Ok(Self { socket: Mutex::new((ours, 0)), _process: process })
     }
 
     /// A helper, at the other end of this.
@@ -73,21 +74,29 @@ impl Starter {
     }
 
     fn ask(&self, question: &[u8], passed: Option<UnixStream>) -> io::Result<String> {
-        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let (socket, number) = &mut *socket;
+        *number = number.wrapping_add(1);
+        let question = [&[*number], question].concat();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         let descriptors: Vec<_> = passed.iter().map(AsFd::as_fd).collect();
         if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
             return Err(io::Error::other("there is no room for a descriptor"));
         }
-        sendmsg(&*socket, &[IoSlice::new(question)], &mut control, SendFlags::NOSIGNAL)?;
+        sendmsg(&*socket, &[IoSlice::new(&question)], &mut control, SendFlags::NOSIGNAL)?;
         let mut answer = [0; LONGEST];
-        let (length, _) = recv(&*socket, &mut answer, RecvFlags::empty())?;
-        // An empty message is not sent: it would be the end.
-        match answer[..length] {
-            [] => Err(io::Error::other("the process that starts helpers is gone: restart wicketgate")),
-            [_, ref told @ ..] => Ok(String::from_utf8_lossy(told).into_owned()),
+        for _ in 0..=u8::MAX {
+            let (length, _) = recv(&*socket, &mut answer, RecvFlags::empty())?;
+            // An empty message is not sent: it would be the end.
+            match answer[..length] {
+                [] => break,
+                [of, ref told @ ..] if of == *number => return Ok(String::from_utf8_lossy(told).into_owned()),
+                // To an earlier one, that nobody waits for any more.
+                _ => {}
+            }
         }
+        Err(io::Error::other("the process that starts helpers is gone: restart wicketgate"))
     }
 }
 
@@ -100,8 +109,8 @@ pub fn serve_starts(arguments: &[OsString]) -> io::Result<()> {
     let running = Arc::new(());
     loop {
         let (question, passed) = receive(&socket)?;
-        let told = match (question.as_slice(), passed) {
-            ([], _) => return Ok(()),
+        let Some((number, question)) = question.split_first() else { return Ok(()) };
+        let told = match (question, passed) {
             ([HELPER], Some(stdin)) => {
                 start(arguments, stdin, &running).map_or_else(|e| e.to_string(), |()| String::new())
             }
@@ -113,7 +122,7 @@ pub fn serve_starts(arguments: &[OsString]) -> io::Result<()> {
             }
             _ => "that is nothing to ask for".to_owned(),
         };
-        let mut answer = vec![b' '];
+        let mut answer = vec![*number];
         answer.extend(told.bytes().take(LONGEST - 1));
         send(&socket, &answer, SendFlags::NOSIGNAL)?;
     }

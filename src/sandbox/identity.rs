@@ -91,13 +91,6 @@ pub(super) fn assume(identity: Option<&Identity>, keeps_binding: bool) -> Result
     let now = rustix::thread::capabilities(None).map_err(failed("reading the capabilities"))?;
     let kept =
         if keeps_binding { now.permitted & CapabilitySet::NET_BIND_SERVICE } else { CapabilitySet::empty() };
-    if is_root && identity.is_none() {
-        return Ok(Part::new(
-            "user",
-            State::Off,
-            "runs as root: name a `user`, or have the state directory belong to one",
-        ));
-    }
     for bit in (0..63).map(|n| CapabilitySet::from_bits_retain(1 << n)) {
         // As far as the kernel has them, and with a right that root has and a plain user does not.
         if rustix::thread::remove_capability_from_bounding_set(bit).is_err() {
@@ -120,5 +113,11 @@ pub(super) fn assume(identity: Option<&Identity>, keeps_binding: bool) -> Result
         |identity| identity.name.clone(),
     );
     let kept = if kept.is_empty() { "no capability" } else { "CAP_NET_BIND_SERVICE alone" };
+    if is_root && identity.is_none() {
+        // Whose files are root's, and so are many sockets.
+        let note =
+            format!("runs as root, with {kept}: name a `user`, or have the state directory belong to one");
+        return Ok(Part::new("user", State::Partly, note));
+    }
     Ok(Part::new("user", State::On, format!("runs as {user}, with {kept}")))
 }

@@ -135,7 +135,14 @@ fn around(file: &Path) -> PathBuf {
 }
 
 fn is_common(folder: &Path) -> bool {
-    COMMON.iter().any(|common| folder == Path::new(common))
+    let is = |common: &[&str]| common.iter().any(|common| folder == Path::new(common));
+    // What is directly under these is somebody's home, or many programs' own.
+    let is_in = |common: &[&str]| {
+        folder.parent().is_some_and(|parent| common.iter().any(|common| parent == Path::new(common)))
+    };
+    is(&COMMON)
+        || is(&["/etc/ssl", "/etc/pki", "/etc/ssl/certs"])
+        || is_in(&["/home", "/run/user", "/var", "/usr"])
 }
 
 #[cfg(test)]

@@ -116,7 +116,7 @@ fn the_image_runs_as_it_is_said_to() {
     {
         let machine = image.start(&bed);
         let given = texts(arguments).into_iter().map(|argument| match argument.split_once("=${") {
-            Some((flag, "HOSTNAME:?the name that the certificate is for}")) => format!("{flag}=example.net"),
+            Some((flag, "DOMAIN:?the name that the certificate is for}")) => format!("{flag}=example.net"),
             Some((flag, "CONTACT:?an address that the CA may write to}")) => {
                 format!("{flag}=ops@example.net")
             }
@@ -178,18 +178,33 @@ fn it_keeps_its_state_in_a_volume_of_its_group() {
     set_mode(&root.join("var/lib/wicketgate"), 0o2775);
     set_mode(bed.dir(), 0o755);
     let machine = Machine::start(&root, "");
-    let mut command = machine.command_as("65532:65532", "/wicketgate");
-    command
-        .env("WICKETGATE_STATE_DIR", "/var/lib/wicketgate/state")
-        .env("WICKETGATE_ADMIN__SOCKET", "/var/lib/wicketgate/admin.sock");
-    let mut daemon = Process::start(
-        "wicketgate run",
-        command.args(["run", "--hostname", "example.net", "--issuer", "embedded"]),
-    );
+    let start = || {
+        let mut command = machine.command_as("65532:65532", "/wicketgate");
+        command
+            .env("WICKETGATE_STATE_DIR", "/var/lib/wicketgate/state")
+            .env("WICKETGATE_ADMIN__SOCKET", "/var/lib/wicketgate/admin.sock");
+        Process::start(
+            "wicketgate run",
+            command.args(["run", "--hostname", "example.net", "--issuer", "embedded"]),
+        )
+    };
+    let stop = |mut daemon: Process| {
+        daemon.signal(Signal::TERM);
+        assert_eq!(daemon.wait(PATIENCE).code(), Some(0));
+    };
+    let daemon = start();
     daemon.wait_for_line("obtained");
-    daemon.signal(Signal::TERM);
-    assert_eq!(daemon.wait(PATIENCE).code(), Some(0));
-    assert!(root.join("var/lib/wicketgate/state/live/example.net/fullchain.pem").exists());
+    stop(daemon);
+    let state = root.join("var/lib/wicketgate/state");
+    let key = state.join("live/example.net/privkey.pem");
+    // What `fsGroup` does at the next mount.
+    run(Command::new("chmod").args(["-R", "g+rwXs"]).arg(&state)).expect_code(0);
+    let daemon = start();
+    daemon.wait_for_line("1 of 1 certificates are here");
+    stop(daemon);
+    for path in [&state, &key] {
+        assert_eq!(fs::metadata(path).unwrap().mode() & 0o022, 0, "{}", path.display());
+    }
 }
 
 /// What an engine or a cluster is asked for: no right, nothing to write to but the volume, one that orders.

@@ -246,7 +246,7 @@ fn a_relay_that_does_not_answer_is_not_waited_for() {
             assert_eq!(slow.join().unwrap().unwrap().status, 404);
         }
     });
-    relay.wait_for_line("cannot be asked for a token");
+    relay.wait_for_line("cannot be asked for token slow");
     daemon.stop();
     relay.wait_for_line("the daemon has ended");
     relay.signal(Signal::TERM);
@@ -261,8 +261,11 @@ fn a_relay_says_why_it_does_not_begin() {
     let relay = |arguments: &[&str]| run(setup_command(&bed).args(["challenge", "relay"]).args(arguments));
     relay(&["--port", "5002"]).expect_code(2);
     relay(&["--", "true"]).expect_code(2);
+    relay(&["--port", "0", "--", "true"]).expect_code(2);
+    relay(&["--webroot", "/no/such/folder", "--", "true"]).expect_code(1);
+    relay(&["--port", "5002", "--", "/etc/passwd"]).expect_code(126);
     relay(&["--port", "1", "--webroot", "/", "--", "true"]).expect_code(2);
-    let absent = relay(&["--port", "5002", "--", "/no/such/program"]).expect_code(1);
+    let absent = relay(&["--port", "5002", "--", "/no/such/program"]).expect_code(127);
     assert!(absent.stderr.contains("/no/such/program cannot be run: No such file"), "{}", absent.stderr);
     relay(&["--port", "5002", "--", "sh", "-c", "exit 9"]).expect_code(9);
     until("the port is shut", || (!is_open(setup.gate)).then_some(()));
@@ -282,4 +285,30 @@ fn the_hooks_are_sound_and_say_what_is_missing() {
     assert_ne!(told.code, Some(0));
     assert!(told.stderr.contains("CERTBOT_DOMAIN"), "{}", told.stderr);
     run(Command::new(hook("dehydrated.sh")).arg("startup_hook")).expect_code(0);
+}
+
+#[test]
+fn a_flood_of_tokens_keeps_nobody_from_his() {
+    needs!("pebble");
+    let bed = Bed::new();
+    let (_pebble, setup, _daemon) = start(&bed);
+    let folder = bed.path("web/.well-known/acme-challenge");
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut command = setup_command(&bed);
+    command.args(["challenge", "relay", "--webroot"]).arg(bed.path("web")).args(["--", "sleep", "60"]);
+    let relay = Process::start("relay", &mut command);
+    until("the gate is open", || is_open(setup.gate).then_some(()));
+    let ask = |token: &str| get(setup.gate, NAMES[0], &format!("/.well-known/acme-challenge/{token}"));
+    std::thread::scope(|threads| {
+        for n in 0..300 {
+            threads.spawn(move || (0..5).for_each(|round| drop(ask(&format!("flood{n}-{round}")))));
+        }
+        for n in 0..20 {
+            let token = format!("honest{n}");
+            std::fs::write(folder.join(&token), format!("{token}.thumbprint")).unwrap();
+            assert_eq!(ask(&token).unwrap().status, 200, "{n}");
+        }
+    });
+    relay.signal(Signal::TERM);
+    assert!(relay.lines().iter().all(|line| !line.contains("broke off")), "{:#?}", relay.lines());
 }

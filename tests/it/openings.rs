@@ -11,7 +11,8 @@ use wicketgate::clock;
 use crate::bed::hosts::{Hosts, Knock};
 use crate::bed::process::{Process, Ran, children, run};
 use crate::bed::random::Random;
-use crate::bed::{Bed, needs, until, until_within};
+use crate::bed::wicketgate::{Daemon, Setup, command};
+use crate::bed::{Bed, PATIENCE, needs, until, until_within};
 
 const NAME: &str = "www.example.test";
 const TOKEN: &str = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA";
@@ -354,7 +355,10 @@ fn a_planted_record_is_not_believed() {
     fs::write(rig.record(), planted).unwrap();
     std::os::unix::fs::chown(rig.record(), Some(65534), None).unwrap();
     let told = rig.command(&["openings", "close"]).expect_code(1).text();
-    assert!(told.contains("it belongs to uid 65534") && told.contains("and remove the file"), "{told}");
+    assert!(
+        told.contains("belongs to uid 65534, not to uid 0") && told.contains("and remove the file"),
+        "{told}"
+    );
     let daemon = rig.start();
     daemon.wait_for_line("AN OPENING IS NOT SHUT: ");
     daemon.wait_for_line("ready: ");
@@ -430,4 +434,40 @@ fn kills_at_random(seed: u64, kills: usize) -> Vec<(bool, Duration)> {
         (was_open, after)
     };
     (0..kills).map(one).collect()
+}
+
+/// What was opened is shut whatever has become of the configuration, and is left to a daemon that holds it.
+#[test]
+fn close_goes_by_the_record_and_not_by_the_configuration() {
+    let bed = Bed::new();
+    let open = bed.path("door");
+    let setup = Setup::embedded(&bed)
+        .without_front()
+        .tables(&format!("[[gate.opening]]\nopen = [\"touch\", {open:?}]\nclose = [\"rm\", {open:?}]\n"));
+    let config =
+        bed.write("wicketgate.toml", setup.text().replace("[gate]\n", "[gate]\nopen = \"during-orders\"\n"));
+    let mut daemon = Daemon::start(&config);
+    daemon.process.wait_for_line("ready: ");
+    let by = |arguments: &[&str]| run(command(&config).args(arguments));
+    let mut relay = Process::start(
+        "relay",
+        command(&config).args(["challenge", "relay", "--port", "1", "--", "sleep", "60"]),
+    );
+    until("it is open", || open.exists().then_some(()));
+    let told = by(&["openings", "close"]).expect_code(0).stdout;
+    assert!(told.contains("holds them open for an order") && open.exists(), "{told}");
+    // Everything dies, and the configuration is spoilt.
+    let starter = children(daemon.process.id())[0];
+    let helper = helper(&daemon.process);
+    for pid in [helper, starter, Pid::from_raw(daemon.process.id().cast_signed()).unwrap()] {
+        kill_process(pid, Signal::KILL).unwrap();
+    }
+    daemon.process.wait(PATIENCE);
+    relay.signal(Signal::TERM);
+    relay.wait(PATIENCE);
+    assert!(open.exists());
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("{text}\nxx = \n")).unwrap();
+    let told = by(&["openings", "close"]).expect_code(0).text();
+    assert!(told.contains("only its state-dir is heeded") && !open.exists(), "{told}");
 }

@@ -98,12 +98,22 @@ fn it_only_tells_and_is_not_held_up() {
     for request in ["POST / HTTP/1.1", "PUT /metrics HTTP/1.1", "DELETE /challenges/x HTTP/1.1"] {
         let answer = exchange(
             page,
-            &format!("{request}\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"),
+            &format!("{request}\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"),
         )
         .unwrap();
         assert_eq!(answer.status, 405, "{request}");
     }
-    let long = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(20_000));
+    // A name that somebody else has made lead here.
+    for (host, status) in [
+        ("evil.example", 421),
+        ("localhost.evil.example", 421),
+        ("LOCALHOST:1", 200),
+        ("127.0.0.1", 200),
+        ("[::1]:9180", 200),
+    ] {
+        assert_eq!(get(page, host, "/metrics").unwrap().status, status, "{host}");
+    }
+    let long = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(20_000));
     assert!(exchange(page, &long).map_or(true, |answer| answer.status == 431));
     // As many who say nothing as may come.
     let mut silent: Vec<_> = (0..64).map(|_| TcpStream::connect(("127.0.0.1", page)).unwrap()).collect();

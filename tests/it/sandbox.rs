@@ -229,7 +229,10 @@ fn what_is_not_possible_is_refused() {
         assert!(told.contains(says), "{told}");
     };
     if rustix::process::geteuid().is_root() {
-        refused("sandbox = \"required\"", "and not all of it is possible here: user is off (runs as root");
+        refused(
+            "sandbox = \"required\"",
+            "and not all of it is possible here: user is partly on (runs as root",
+        );
         refused(
             "user = \"no-such-user\"",
             "there is none of that name: create it, as with `useradd --system",

@@ -19,10 +19,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::LocalSet;
 
 use super::super::{FAILED, Failure, output};
-use crate::admin::client::{Client, ClientError, Questions};
+use crate::admin::client::{Answers, Client, Questions};
 use crate::admin::{RelayAnswer, RelayQuestion, RelayRequest};
 use crate::folder::read_file;
 use crate::hostname::Identifier;
@@ -32,6 +33,9 @@ const CHALLENGES: &str = ".well-known/acme-challenge";
 
 /// Longest answer of a client, bytes; a key authorization takes some 90.
 const ANSWER_LIMIT: usize = 1024;
+
+/// How many tokens the client is asked for at once.
+const AT_ONCE: usize = 64;
 
 /// For an answer of the client. The gate waits somewhat longer.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -52,7 +56,7 @@ pub(in crate::cli) struct RelayArguments {
 #[group(required = true, multiple = false)]
 struct Place {
     /// Port of this machine's loopback where the client answers itself ("standalone")
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
     /// Folder that the client writes its challenges into
     #[arg(long, value_name = "FOLDER")]
@@ -75,16 +79,22 @@ pub(super) async fn run(daemon: Client, socket: &Path, arguments: &RelayArgument
     let Some((program, rest)) = command.split_first() else {
         return Err(Failure::new(FAILED, "there is no command"));
     };
+    let source = place.source();
+    if let Source::Webroot(folder) = &source
+        && !folder.is_dir()
+    {
+        return Err(Failure::new(FAILED, format!("--webroot {}: there is no such folder", folder.display())));
+    }
     let questions = daemon.relay(&RelayRequest { hosts: hosts.clone() }).await?;
-    let mut child = Command::new(program)
-        .args(rest)
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|e| Failure::new(FAILED, format!("{} cannot be run: {e}", program.to_string_lossy())))?;
-    let asked = Rc::new(Asked { source: place.source(), socket: socket.to_owned() });
+    let mut child = Command::new(program).args(rest).kill_on_drop(true).spawn().map_err(|e| {
+        // As a shell says it.
+        let code = if e.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
+        Failure::new(code, format!("{} cannot be run: {e}", program.to_string_lossy()))
+    })?;
     let ended = LocalSet::new()
         .run_until(async {
-            let answering = tokio::task::spawn_local(answer_all(asked, questions));
+            let answering =
+                tokio::task::spawn_local(answer_all(Rc::new(source), questions, Answers::new(socket)));
             let ended = wait(&mut child).await;
             answering.abort();
             ended
@@ -119,51 +129,34 @@ fn code_of(ended: ExitStatus) -> u8 {
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(FAILED)
 }
 
-/// Whom to ask, and where to answer.
-struct Asked {
-    source: Source,
-    socket: PathBuf,
-}
-
-async fn answer_all(asked: Rc<Asked>, mut questions: Questions) {
-    loop {
+/// Asks the client for each token, some at once, and passes on what it says.
+async fn answer_all(source: Rc<Source>, mut questions: Questions, mut answers: Answers) {
+    let turns = Rc::new(Semaphore::new(AT_ONCE));
+    let (said, mut to_say) = mpsc::unbounded_channel();
+    let saying = tokio::task::spawn_local(async move {
+        while let Some(answer) = to_say.recv().await {
+            if let Err(e) = answers.say(&answer).await {
+                output::complain(&e.to_string());
+            }
+        }
+    });
+    let ended = loop {
         match questions.next().await {
             Ok(Some(question)) => {
-                let asked = asked.clone();
+                let (source, turns, said) = (source.clone(), turns.clone(), said.clone());
                 tokio::task::spawn_local(async move {
-                    if let Err(e) = asked.answer(question).await {
-                        output::complain(&e.to_string());
-                    }
+                    let _turn = turns.acquire().await;
+                    let key_authorization = source.asked(&question).await;
+                    // Who should say it is gone when the command has ended.
+                    let _ = said.send(RelayAnswer { number: question.number, key_authorization });
                 });
             }
-            Ok(None) => {
-                output::complain("the daemon has ended: challenges are answered no more");
-                return;
-            }
-            Err(e) => {
-                output::complain(&format!("challenges are answered no more: {e}"));
-                return;
-            }
+            Ok(None) => break "the daemon has ended: challenges are answered no more".to_owned(),
+            Err(e) => break format!("challenges are answered no more: {e}"),
         }
-    }
-}
-
-impl Asked {
-    async fn answer(&self, question: RelayQuestion) -> Result<(), ClientError> {
-        let known = tokio::time::timeout(PATIENCE, self.source.key_authorization(&question)).await;
-        let key_authorization = match known.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok(known) => known,
-            Err(e) => {
-                output::complain(&format!("{} cannot be asked for a token: {e}", self.source));
-                None
-            }
-        };
-        match Client::connect(&self.socket).await? {
-            Some(daemon) => daemon.answer(&RelayAnswer { number: question.number, key_authorization }).await,
-            // It ended, which is told once.
-            None => Ok(()),
-        }
-    }
+    };
+    output::complain(&ended);
+    saying.abort();
 }
 
 /// Where the client has its tokens.
@@ -182,6 +175,15 @@ impl fmt::Display for Source {
 }
 
 impl Source {
+    /// What the client says within a while; what goes wrong is told, and is no answer.
+    async fn asked(&self, question: &RelayQuestion) -> Option<String> {
+        let known = tokio::time::timeout(PATIENCE, self.key_authorization(question)).await;
+        known.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).unwrap_or_else(|e| {
+            output::complain(&format!("{self} cannot be asked for token {}: {e}", question.token));
+            None
+        })
+    }
+
     /// The answer to a token; `None` where there is none, which is no error: scanners come, too.
     async fn key_authorization(&self, question: &RelayQuestion) -> io::Result<Option<String>> {
         let answer = match self {
