@@ -38,7 +38,7 @@ pub use certificates::is_file_name as is_lineage_name;
 pub use endpoint::{Endpoint, Protocol};
 pub use environment::environment;
 pub use flags::Flags;
-pub use opening::Closing;
+pub use opening::{Closing, OpeningRecord};
 pub use problem::{ConfigError, Problem};
 
 /// The file that is read when the command line names none.

@@ -99,8 +99,7 @@ fn is_by_handshake(authorization: &AuthorizationState) -> bool {
 /// The error of the challenge that was tried, else any.
 fn problem_of(authorization: &AuthorizationState) -> Option<&Problem> {
     let with_error = || authorization.challenges.iter().filter(|c| c.error.is_some());
-    let ours = |kind: &ChallengeType| matches!(kind, ChallengeType::Http01 | ChallengeType::TlsAlpn01);
-    let tried = with_error().find(|c| ours(&c.r#type));
+    let tried = with_error().find(|c| c.r#type == ChallengeType::Http01);
     let invalid = with_error().find(|c| c.status == ChallengeStatus::Invalid);
     tried.or(invalid).or_else(|| with_error().next())?.error.as_ref()
 }

@@ -59,6 +59,33 @@ impl Opening {
     }
 }
 
+/// What is open, or may be, as it is kept on disk.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", from = "WrittenRecord")]
+pub struct OpeningRecord {
+    /// Who has opened it last.
+    pub owner: String,
+    /// How it is shut.
+    pub open: Vec<Closing>,
+}
+
+/// As it is, or as it was written before there were owners.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum WrittenRecord {
+    Owned { owner: String, open: Vec<Closing> },
+    Bare(Vec<Closing>),
+}
+
+impl From<WrittenRecord> for OpeningRecord {
+    fn from(written: WrittenRecord) -> Self {
+        match written {
+            WrittenRecord::Owned { owner, open } => Self { owner, open },
+            WrittenRecord::Bare(open) => Self { owner: String::new(), open },
+        }
+    }
+}
+
 impl fmt::Display for Closing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -10,10 +10,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use record::Record;
-
 use super::command::{self, Surroundings};
-use crate::config::{Closing, Config, Opening, OpeningWay};
+use crate::config::{Closing, Config, Opening, OpeningRecord as Record, OpeningWay};
 
 /// The time that nft(8) may take.
 const NFT_LIMIT: Duration = Duration::from_secs(10);

@@ -6,6 +6,7 @@ mod rig;
 mod bodies;
 mod deadlines;
 mod ending;
+mod floods;
 mod handshakes;
 mod headers;
 mod passages;

@@ -130,7 +130,7 @@ fn the_filter_is_open_for_a_token_and_shut_afterwards() {
     assert_eq!(rig.command(&["openings", "list"]).stdout, "nothing is open\n");
     // By hand, with the helper's own means.
     rig.put("10m").expect_code(0);
-    let told = rig.command(&["openings", "close"]).expect_code(0).stdout;
+    let told = rig.command(&["openings", "close", "--force"]).expect_code(0).stdout;
     assert_eq!(told, "shut: 80 in the nftables set `inet wicketgate acme_open`\n");
     assert_eq!(rig.hosts.knock(80), Knock::Silence);
 }

@@ -7,32 +7,12 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
-use crate::config::Closing;
+use crate::config::{Closing, OpeningRecord as Record};
 use crate::folder::Folder;
 
 pub(super) const FILE: &str = "openings.json";
 /// Longest record, bytes.
 const LIMIT: u64 = 1 << 20;
-
-/// What is open, or may be.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) struct Record {
-    /// Who has opened it last.
-    pub(super) owner: String,
-    /// How it is shut.
-    pub(super) open: Vec<Closing>,
-}
-
-/// As it is, or as it was written before owners were.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Written {
-    Record(Record),
-    Bare(Vec<Closing>),
-}
 
 /// What is open, or may be. Nothing is where there is no record.
 ///
@@ -64,10 +44,7 @@ pub(super) fn read(state_dir: &Path) -> Result<Record, String> {
     }
     let text = folder.read_of(us, FILE, LIMIT).map_err(|e| unusable(e.source.to_string()))?;
     let Some(text) = text else { return Ok(Record::default()) };
-    match serde_json::from_str(&text).map_err(|e| unusable(e.to_string()))? {
-        Written::Record(record) => Ok(record),
-        Written::Bare(open) => Ok(Record { owner: String::new(), open }),
-    }
+    serde_json::from_str(&text).map_err(|e| unusable(e.to_string()))
 }
 
 /// Keeps what is open, or may be; without a file where nothing is.
