@@ -8,6 +8,7 @@ mod alpn;
 mod connection;
 mod deadline;
 mod demo;
+mod frames;
 pub mod headers;
 mod http1;
 mod proxied;

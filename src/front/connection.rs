@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
 use super::deadline::Deadline;
+use super::frames::Counted;
 use super::headers::Provenance;
 use super::proxy::{self, Abandoned, ResponseBody};
 use super::resolver::Served;
@@ -263,7 +264,8 @@ async fn serve_h2(
     mut supervisor: Supervisor,
 ) -> hyper::Result<()> {
     let service = Requests(client.clone());
-    let mut connection = pin!(client.thread.http2.serve_connection(TokioIo::new(stream), service));
+    let mut connection =
+        pin!(client.thread.http2.serve_connection(TokioIo::new(Counted::new(stream)), service));
     poll_fn(|context| {
         loop {
             if let Poll::Ready(ended) = connection.as_mut().poll(context) {

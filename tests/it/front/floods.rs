@@ -146,6 +146,7 @@ async fn floods_of_frames_cost_little_and_harm_nobody() {
             if came.is_ended { "ended" } else { "NOT ended" },
             came.after,
         );
+        assert!(came.is_ended, "{name} goes on after {} frames", came.sent);
         assert!(after < before + 100, "{name}: from {before} to {after} MB");
     }
 }
