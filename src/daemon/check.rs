@@ -5,7 +5,7 @@ use tokio::task::JoinHandle;
 use super::bind_gate;
 use crate::admin::{CheckReport, CheckRequest};
 use crate::challenge::ChallengeTable;
-use crate::config::Config;
+use crate::config::{ChallengeKind, Config};
 use crate::gate::{self, GateLimits, GateState, Policy};
 use crate::hostname::Identifier;
 use crate::net::drain::StopTrigger;
@@ -81,13 +81,26 @@ pub(super) async fn with_gate(
     table: &ChallengeTable,
     problem: Option<String>,
 ) -> Result<CheckReport, CheckError> {
-    let identifiers = identifiers(config, names)?;
+    let mut identifiers = identifiers(config, names)?;
+    // A CA does not come to port 80 for these.
+    let by_handshake: Vec<_> = config
+        .certificates
+        .iter()
+        .filter(|certificate| certificate.challenge == ChallengeKind::TlsAlpn01)
+        .flat_map(|certificate| &certificate.identifiers)
+        .filter(|identifier| identifiers.contains(identifier))
+        .cloned()
+        .collect();
+    identifiers.retain(|identifier| !by_handshake.contains(identifier));
     let mut preflight = Preflight::new(config)?;
     if problem.is_some() {
         preflight = preflight.with_port_taken();
     }
     let store = Store::open_existing(&config.state_dir).ok();
-    let (cas, warnings) = ca_facts(config, store.as_ref()).await;
+    let (cas, mut warnings) = ca_facts(config, store.as_ref()).await;
+    warnings.extend(by_handshake.iter().map(|identifier| {
+        format!("{identifier} goes by tls-alpn-01, in a handshake with the front: what a CA would find there is not looked at")
+    }));
     Ok(CheckReport {
         issuer: config.acme.issuer.name(),
         issuers: cas.iter().map(|ca| ca.issuer.clone()).collect(),

@@ -39,30 +39,34 @@ fn a_certificate_is_obtained_and_renewed_by_the_front_alone() {
     assert!(told.contains("rehearse --staging"), "{told}");
 }
 
+/// A CA that looks for both ports where nobody is, and a certificate that goes by the front.
+fn out_of_reach(bed: &Bed) -> (Pebble, Setup) {
+    let pebble = Pebble::start(bed, Mood::Kind, bed.port());
+    let setup = Setup::new(bed, &pebble.directory(), pebble.api_root())
+        .certificate(&NAMES[..1])
+        .with("challenge = \"tls-alpn-01\"")
+        .upstream("demo");
+    (pebble, setup)
+}
+
 /// Where the CA comes to another server, or to none, it is said.
 #[test]
 fn a_front_that_is_not_reached_is_told() {
     needs!("pebble", "curl");
     let bed = Bed::new();
-    let pebble = Pebble::start(&bed, Mood::Kind, bed.port());
-    let setup = Setup::new(&bed, &pebble.directory(), pebble.api_root())
-        .certificate(&NAMES[..1])
-        .with("challenge = \"tls-alpn-01\"")
-        .upstream("demo");
+    let (_pebble, setup) = out_of_reach(&bed);
     let daemon = setup.start(&bed);
     let told = daemon.process.wait_for_line("cannot prove control over the names");
     assert!(told.contains("port 443"), "{told}");
+    let told = setup.command(&bed, &["check"]).expect_code(0).stdout;
+    assert!(told.contains("one.example.test goes by tls-alpn-01"), "{told}");
 }
 
 #[test]
 fn it_takes_a_daemon() {
     needs!("pebble", "curl");
     let bed = Bed::new();
-    let pebble = Pebble::start(&bed, Mood::Kind, bed.port());
-    let setup = Setup::new(&bed, &pebble.directory(), pebble.api_root())
-        .certificate(&NAMES[..1])
-        .with("challenge = \"tls-alpn-01\"")
-        .upstream("demo");
+    let (_pebble, setup) = out_of_reach(&bed);
     let alone = setup.renew(&bed).expect_code(1).text();
     assert!(alone.contains("which only a running daemon has"), "{alone}");
 }
