@@ -103,9 +103,10 @@ pub fn list(state_dir: &Path) -> Result<Vec<String>, String> {
     Ok(record::read(state_dir)?.open.iter().map(ToString::to_string).collect())
 }
 
-/// Whether what is on record was opened by that owner, and by nobody since.
+/// Whether what is on record was opened by that owner, and by nobody since. A record that cannot be used is for whoever
+/// tries to shut by it to tell of.
 pub(super) fn is_of(state_dir: &Path, owner: &str) -> bool {
-    record::read(state_dir).is_ok_and(|record| record.owner == owner)
+    record::read(state_dir).map_or(true, |record| record.owner == owner)
 }
 
 /// Shuts everything, trying again for a while, for one that has nobody to tell but the log. What somebody else has
@@ -162,4 +163,28 @@ async fn run(
     limit: Duration,
 ) -> Result<(), String> {
     command::run(command, &Surroundings::Server { environment }, limit).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_another_has_opened_since_is_left_to_him() {
+        let state = tempfile::tempdir().unwrap();
+        let closing = Closing::Command {
+            close: vec!["/bin/true".to_owned()],
+            environment: BTreeMap::new(),
+            timeout: 5,
+        };
+        record::write(state.path(), "new", std::slice::from_ref(&closing)).unwrap();
+        assert!(is_of(state.path(), "new") && !is_of(state.path(), "old"));
+        close_at_last(state.path(), "old").await;
+        assert!(is_on_record(state.path()));
+        close_at_last(state.path(), "new").await;
+        assert!(!is_on_record(state.path()));
+        // What cannot be used is not passed over in silence.
+        std::fs::write(state.path().join("openings.json"), "{").unwrap();
+        assert!(is_of(state.path(), "old"));
+    }
 }

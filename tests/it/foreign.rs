@@ -4,7 +4,6 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::bed::client::{get, served_leaf};
 use crate::bed::pki::{Pki, Seen, read_chain_file};
@@ -165,6 +164,6 @@ fn they_may_be_all_there_is() {
     let daemon = Daemon::start(&config);
     daemon.process.wait_for_line("serves the certificate of");
     until("it is served", || served_leaf(setup.front, FOREIGN[0]));
-    std::thread::sleep(Duration::from_millis(100));
+    daemon.process.wait_for_line("ready: ");
     assert!(!daemon.process.lines().iter().any(|line| line.contains(" WARN ") || line.contains("ERROR")));
 }

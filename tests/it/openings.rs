@@ -471,3 +471,62 @@ fn close_goes_by_the_record_and_not_by_the_configuration() {
     let told = by(&["openings", "close"]).expect_code(0).text();
     assert!(told.contains("only its state-dir is heeded") && !open.exists(), "{told}");
 }
+
+/// A daemon whose openings are these, and which opens them for a relay.
+fn by_scripts(bed: &Bed, tables: &str) -> (PathBuf, Daemon) {
+    let setup = Setup::embedded(bed).without_front().tables(tables);
+    let text = setup.text().replace("[gate]\n", "[gate]\nopen = \"during-orders\"\n");
+    let config = bed.write("wicketgate.toml", text);
+    let daemon = Daemon::start(&config);
+    daemon.process.wait_for_line("ready: ");
+    (config, daemon)
+}
+
+fn put(config: &Path) -> Ran {
+    run(command(config).args(["challenge", "put", NAME, TOKEN, ANSWER, "--ttl", "10m"]))
+}
+
+fn openings_of(config: &Path) -> String {
+    let told = run(command(config).args(["status", "--json"])).expect_code(0).stdout;
+    serde_json::from_str::<serde_json::Value>(&told).unwrap()["gate"]["openings"].to_string()
+}
+
+/// One that does its work and fails all the same, as if it were killed at its end: for the next order it is opened anew.
+#[test]
+fn what_may_have_been_shut_is_opened_again() {
+    let bed = Bed::new();
+    let (door, fails) = (bed.path("door"), bed.write("fails", ""));
+    let close = bed.script("close", &format!("rm -f {door:?}; if [ -e {fails:?} ]; then exit 3; fi"));
+    let table = format!("[[gate.opening]]\nopen = [\"touch\", {door:?}]\nclose = [{close:?}]\n");
+    let (config, daemon) = by_scripts(&bed, &table);
+    put(&config).expect_code(0);
+    assert!(door.exists());
+    run(command(&config).args(["challenge", "remove", TOKEN])).expect_code(0);
+    daemon.process.wait_for_line("AN OPENING IS NOT SHUT");
+    assert!(!door.exists() && openings_of(&config).contains("stuck"), "{}", openings_of(&config));
+    put(&config).expect_code(0);
+    assert!(door.exists(), "it is said to be open, and is not");
+    fs::remove_file(&fails).unwrap();
+    run(command(&config).args(["challenge", "remove", TOKEN])).expect_code(0);
+    until("it is shut", || (openings_of(&config) == "\"shut\"").then_some(()));
+    assert!(!door.exists());
+}
+
+/// The second cannot be opened, and the first not be shut again: that is no "shut".
+#[test]
+fn what_failed_to_open_and_to_be_shut_is_told() {
+    let bed = Bed::new();
+    let (door, fails) = (bed.path("door"), bed.write("fails", ""));
+    let close = bed.script("close", &format!("if [ -e {fails:?} ]; then exit 3; fi; rm -f {door:?}"));
+    let table = format!(
+        "[[gate.opening]]\nopen = [\"touch\", {door:?}]\nclose = [{close:?}]\n\
+         [[gate.opening]]\nopen = [\"false\"]\nclose = [\"true\"]\n"
+    );
+    let (config, _daemon) = by_scripts(&bed, &table);
+    let told = put(&config).expect_code(1).text();
+    assert!(told.contains("AND NOT ALL COULD BE SHUT AGAIN"), "{told}");
+    assert!(openings_of(&config).contains("stuck") && door.exists(), "{}", openings_of(&config));
+    fs::remove_file(&fails).unwrap();
+    until("it is shut", || (openings_of(&config) == "\"shut\"").then_some(()));
+    assert!(!door.exists());
+}

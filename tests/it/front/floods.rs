@@ -86,7 +86,7 @@ async fn flood(rig: &Rig, of: Flood) -> Came {
     let stream = soon(rig.tls(rig.authority.client(&["h2"]), "a.test")).await.unwrap();
     let (mut read, mut write) = tokio::io::split(stream);
     let began = clock::monotonic();
-    let reading = tokio::spawn(async move {
+    let mut reading = tokio::spawn(async move {
         let mut buffer = vec![0; 64 * 1024];
         // Whatever it says, it has ended when it says nothing more.
         while matches!(read.read(&mut buffer).await, Ok(1..)) {}
@@ -104,8 +104,7 @@ async fn flood(rig: &Rig, of: Flood) -> Came {
     };
     // That it is ended while we send is what is wanted.
     let _ = tokio::time::timeout(Duration::from_secs(60), sending).await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    let is_ended = reading.is_finished();
+    let is_ended = tokio::time::timeout(Duration::from_secs(5), &mut reading).await.is_ok();
     reading.abort();
     Came { sent, is_ended, after: began.elapsed() }
 }
