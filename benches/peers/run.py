@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
 """wicketgate and its peers on the same work, in turn, on one machine.
 
-    run.py [-r ROUNDS] [-w WORK,…] [--idle N] [--json FILE] [PEER…]
+    run.py [-r ROUNDS] [-w WORK,…] [--idle N] [--json FILE] [--profile] [PEER…]
 
 One row per work and peer, medians over the rounds: CPU microseconds an operation, operations a second, the
-99th percentile, failures."""
+99th percentile, failures. With --profile, what the server's time goes to instead, by perf."""
 import argparse
+import contextlib
 import json
 import shutil
+import signal
 import socket
 import ssl
 import statistics
+import subprocess
 import sys
 import time
 
@@ -32,11 +35,28 @@ WORKS = {
 CANNOT = {"hitch": {"plain", "h2"}, "acmetool": {"tls", "h2"}}
 
 
-def charged(server, work):
+def charged(server, work, profile=None):
     before = server.cpu()
-    result = work()
+    with recorded(server, profile) if profile else contextlib.nullcontext():
+        result = work()
     result["us"] = 1e6 * (server.cpu() - before) / max(result["n"], 1)
     return result
+
+
+@contextlib.contextmanager
+def recorded(server, path):
+    """Samples of the server's processes meanwhile; printed by symbol, and kept at the path for `perf report -g`."""
+    pids = ",".join(map(str, server.pids()))
+    command = ["perf", "record", "-q", "-g", "-F", "4999", "-e", "cpu-clock", "-o", path, "-p", pids]
+    perf = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(0.2)
+    yield
+    perf.send_signal(signal.SIGINT)
+    perf.wait()
+    report = ["perf", "report", "-i", path, "--stdio", "-g", "none", "--no-children", "--percent-limit", "0.7",
+              "--sort", "dso,symbol"]
+    lines = subprocess.run(report, capture_output=True, text=True).stdout.splitlines()
+    print("\n".join(line for line in lines if line.strip() and not line.startswith("#")))
 
 
 def idle(server, count):
@@ -62,7 +82,7 @@ def idle(server, count):
     return {"n": count, "kb_each": (after - before) / count}
 
 
-def one_peer(name, works, idle_count, rows):
+def one_peer(name, works, idle_count, rows, profile):
     def keep(work, result):
         rows.setdefault((work, name), []).append(result)
 
@@ -77,7 +97,9 @@ def one_peer(name, works, idle_count, rows):
             kind, fn = WORKS[work]
             if kind in cannot or (work == "challenge" and not getattr(server, "has_challenge", True)):
                 continue
-            keep(work, charged(server, fn))
+            if profile:
+                print(f"{work} {name}")
+            keep(work, charged(server, fn, WORK / f"{work}-{name}.perf" if profile else None))
         keep("after", {"n": 1, "pss_kb": server.pss_kb()})
     finally:
         server.stop()
@@ -89,6 +111,7 @@ def main():
     parser.add_argument("-r", "--rounds", type=int, default=3)
     parser.add_argument("-w", "--works", default=",".join(WORKS))
     parser.add_argument("--idle", type=int, default=2000, help="idle TLS connections to hold; 0: none")
+    parser.add_argument("--profile", action="store_true", help="tell where the time goes; figures are worth nothing then")
     parser.add_argument("--json", help="write every single result there")
     arguments = parser.parse_args()
     works = arguments.works.split(",")
@@ -101,7 +124,7 @@ def main():
         for _ in range(arguments.rounds):
             for name in arguments.peers:
                 try:
-                    one_peer(name, works, arguments.idle, rows)
+                    one_peer(name, works, arguments.idle, rows, arguments.profile)
                 except (RuntimeError, OSError, AttributeError) as error:
                     troubles += 1
                     print(f"{name}: {error!r}", file=sys.stderr)
