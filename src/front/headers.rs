@@ -259,7 +259,7 @@ fn accepts_trailers(headers: &HeaderMap) -> bool {
 }
 
 /// The elements of a comma-separated list (RFC 9110 section 5.6.1).
-fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+pub(super) fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     value.as_bytes().split(|&b| b == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
 }
 

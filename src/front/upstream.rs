@@ -7,7 +7,9 @@
 pub(super) mod body;
 mod h2c;
 mod link;
+mod sending;
 mod socket;
+mod wire;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -25,7 +27,8 @@ use tokio::time::Instant;
 
 use self::body::{Download, Upload};
 use self::h2c::{Making, Shared};
-use self::link::Link;
+use self::link::{BUFFER, BrokenOff, Exchanged, Link};
+use self::sending::Sending;
 pub(super) use self::socket::Socket;
 use super::routes::Limits;
 use crate::config::{Place, Upstream};
@@ -48,10 +51,24 @@ const OPEN_CAP: usize = 4096;
 const WARN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// One thread's idle connections, by upstream.
-#[derive(Default)]
 pub(super) struct Pools {
     pools: RefCell<Vec<Pool>>,
     open: Rc<Cell<usize>>,
+    /// What is read goes there first.
+    buffer: RefCell<Box<[u8]>>,
+    /// Room to write a request's header.
+    header: Cell<Vec<u8>>,
+}
+
+impl Default for Pools {
+    fn default() -> Self {
+        Self {
+            pools: RefCell::default(),
+            open: Rc::default(),
+            buffer: RefCell::new(vec![0; BUFFER].into_boxed_slice()),
+            header: Cell::default(),
+        }
+    }
 }
 
 /// One of the connections that may be open at once, given back on drop.
@@ -121,11 +138,13 @@ pub(super) enum Failure {
     #[error("did not begin to answer within {0:?}; raise `front.response-timeout` if it needs longer")]
     ResponseTimeout(Duration),
     #[error("closed the connection before it had answered: {0}")]
-    Cut(#[source] hyper::Error),
+    Cut(BrokenOff),
     #[error("closed the connection before it had answered")]
     Closed,
-    #[error("answered with what is no HTTP: {0}")]
-    Unreadable(#[source] hyper::Error),
+    #[error("gave an answer that cannot be used: {0}")]
+    Unreadable(BrokenOff),
+    #[error("sends one interim response after the other, and no final one")]
+    Interim,
     #[error("switched to another protocol unasked")]
     Unasked,
     #[error("the client's upload broke off")]
@@ -140,9 +159,12 @@ impl Failure {
     /// What the client is told; nothing, if it is the one who left.
     pub(super) fn status(&self) -> Option<StatusCode> {
         match self {
-            Self::Connect(_) | Self::Cut(_) | Self::Closed | Self::Unreadable(_) | Self::Unasked => {
-                Some(StatusCode::BAD_GATEWAY)
-            }
+            Self::Connect(_)
+            | Self::Cut(_)
+            | Self::Closed
+            | Self::Unreadable(_)
+            | Self::Interim
+            | Self::Unasked => Some(StatusCode::BAD_GATEWAY),
             Self::ConnectTimeout(_) | Self::ResponseTimeout(_) => Some(StatusCode::GATEWAY_TIMEOUT),
             Self::ClientStalled(_) => Some(StatusCode::REQUEST_TIMEOUT),
             Self::TooLarge => Some(StatusCode::PAYLOAD_TOO_LARGE),
@@ -169,43 +191,50 @@ pub(super) async fn send(
     wants_upgrade: bool,
 ) -> Result<Answer, Failure> {
     if matches!(**upstream, Upstream::H2c(_)) {
-        return h2c::send(pools, upstream, limits, request).await.map(Answer::Response);
+        return Box::pin(h2c::send(pools, upstream, limits, request)).await.map(Answer::Response);
     }
     let repeatable = request.body().is_empty() && request.method().is_idempotent();
     let max_idle = if repeatable { IDLE_LIMIT } else { SURELY_OPEN };
     let kept = poll_fn(|context| Poll::Ready(pools.take(upstream, max_idle, context))).await;
-    let progress = request.body().progress();
-    let (mut link, spare) = match kept {
-        Some(link) => (link, repeatable.then(|| copy_of(&request))),
-        None => (Box::new(Link::connect(upstream, limits.connect, pools.slot()?).await?), None),
+    let is_kept = kept.is_some();
+    let mut link = match kept {
+        Some(link) => link,
+        None => connect(pools, upstream, limits).await?,
     };
-    let mut outcome = link.exchange(request, progress.as_deref(), limits).await;
-    if let (Err(Failure::Cut(_) | Failure::Closed), Some(request)) = (&outcome, spare) {
-        *link = Link::connect(upstream, limits.connect, pools.slot()?).await?;
-        outcome = link.exchange(request, None, limits).await;
+    let mut header = pools.header.take();
+    header.clear();
+    wire::write_head(&request, &mut header);
+    let progress = request.body().progress();
+    let (parts, body) = request.into_parts();
+    let method = parts.method;
+    let mut sending = Sending::new(header, wire::Outgoing::of(&parts.headers), body);
+    drop(parts.headers);
+    let upload = progress.as_deref();
+    let mut outcome = link.exchange(&mut sending, &method, upload, limits, &pools.buffer).await;
+    if matches!(outcome, Err(Failure::Closed)) && is_kept && repeatable {
+        link = connect(pools, upstream, limits).await?;
+        sending.rewind();
+        outcome = link.exchange(&mut sending, &method, upload, limits, &pools.buffer).await;
     }
-    let response = outcome?;
+    let Exchanged { head, is_sent } = outcome?;
+    let response = head.response;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        if !wants_upgrade {
-            return Err(Failure::Unasked);
-        }
-        let (head, _) = response.into_parts();
-        let (socket, read) = link.into_socket();
-        return Ok(Answer::Switched(Response::from_parts(head, ()), Switched { socket, read }));
+        let (socket, read) = link.into_socket().filter(|_| wants_upgrade).ok_or(Failure::Unasked)?;
+        return Ok(Answer::Switched(response, Switched { socket, read }));
     }
-    let uploaded = progress.is_none_or(|progress| progress.has_ended());
-    let (head, incoming) = response.into_parts();
-    let download = Download::new(incoming, link, uploaded, limits.response, pools, upstream);
-    Ok(Answer::Response(Response::from_parts(head, download)))
+    let rest = if is_sent {
+        pools.header.set(sending.into_buffer());
+        None
+    } else {
+        link.go_on_sending(sending)
+    };
+    Ok(Answer::Response(response.map(|()| Download::new(link, rest, limits.response, pools, upstream))))
 }
 
-fn copy_of(request: &Request<Upload>) -> Request<Upload> {
-    let mut copy = Request::new(Upload::Empty);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    copy
+/// Boxed, for it is seldom needed, and requests have no room for it.
+async fn connect(pools: &Pools, upstream: &Upstream, limits: Limits) -> Result<Box<Link>, Failure> {
+    let slot = pools.slot()?;
+    Box::pin(Link::connect(upstream, limits.connect, slot)).await.map(Box::new)
 }
 
 impl Pools {

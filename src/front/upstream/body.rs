@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +13,8 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::h2c::Stream;
-use super::link::{Link, Spawned};
+use super::link::{BrokenOff, Link, Spawned};
+use super::wire::Piece;
 use super::{Failure, Pools, Shown};
 use crate::config::Upstream;
 use crate::front::deadline::Deadline;
@@ -59,8 +60,8 @@ impl UploadState {
         match self {
             Self::Broken => Failure::ClientGone,
             Self::TooLarge => Failure::TooLarge,
-            _ if error.is_parse() => Failure::Unreadable(error),
-            _ => Failure::Cut(error),
+            _ if error.is_parse() => Failure::Unreadable(error.into()),
+            _ => Failure::Cut(error.into()),
         }
     }
 
@@ -174,14 +175,13 @@ fn clean(mut frame: Frame<Bytes>) -> Frame<Bytes> {
 #[derive(Debug, thiserror::Error)]
 pub(in crate::front) enum Interrupted {
     #[error("the upstream broke off in the middle of its answer: {0}")]
-    Cut(#[source] hyper::Error),
+    Cut(BrokenOff),
     #[error("the upstream fell silent for {0:?} in the middle of its answer")]
     Silent(Duration),
 }
 
 /// A response's body.
 pub(in crate::front) struct Download {
-    incoming: Incoming,
     source: Source,
     /// The client has been waiting for the upstream since then.
     waiting: Option<Instant>,
@@ -190,22 +190,14 @@ pub(in crate::front) struct Download {
     upstream: Arc<Upstream>,
 }
 
-/// What moves the bytes.
+/// Where the bytes come from.
 enum Source {
-    /// Reading the body does.
-    Link(Box<Link>),
-    /// Something else does, as long as this is kept.
-    Elsewhere(Deadline, #[allow(dead_code, reason = "it ends what it stands for when it is dropped")] Kept),
-    /// Nothing more to move.
-    Done,
-}
-
-/// What moves bytes by itself.
-pub(super) enum Kept {
-    /// A task: the upload goes on, whether or not anybody reads the response.
-    Task(#[allow(dead_code, reason = "as above")] Spawned),
+    /// A connection of its own, and what sends the rest of the request, for as long as this is kept.
+    Link(Box<Link>, #[allow(dead_code, reason = "it ends the task when it is dropped")] Option<Spawned>),
     /// A connection that others share.
-    Stream(#[allow(dead_code, reason = "as above")] Stream),
+    Stream(Incoming, Deadline, #[allow(dead_code, reason = "it ends the stream when it is dropped")] Stream),
+    /// Nothing more to come.
+    Done,
 }
 
 impl Download {
@@ -217,59 +209,57 @@ impl Download {
         pools: &Rc<Pools>,
         upstream: &Arc<Upstream>,
     ) -> Self {
-        let source = Source::Elsewhere(Deadline::default(), Kept::Stream(stream));
-        Self { incoming, source, waiting: None, limit, pools: pools.clone(), upstream: upstream.clone() }
+        Self::from(Source::Stream(incoming, Deadline::default(), stream), limit, pools, upstream)
     }
 
+    /// Of a connection whose answer has begun.
     pub(super) fn new(
-        incoming: Incoming,
         link: Box<Link>,
-        uploaded: bool,
+        upload: Option<Spawned>,
         limit: Duration,
         pools: &Rc<Pools>,
         upstream: &Arc<Upstream>,
     ) -> Self {
-        let source = if uploaded {
-            Source::Link(link)
-        } else {
-            Source::Elsewhere(Deadline::default(), Kept::Task(link.spawn()))
-        };
-        let (pools, upstream) = (pools.clone(), upstream.clone());
-        let mut download = Self { incoming, source, waiting: None, limit, pools, upstream };
-        if download.incoming.is_end_stream() {
+        let mut download = Self::from(Source::Link(link, upload), limit, pools, upstream);
+        if download.is_end_stream() {
             download.settle();
         }
         download
     }
 
+    fn from(source: Source, limit: Duration, pools: &Rc<Pools>, upstream: &Arc<Upstream>) -> Self {
+        Self { source, waiting: None, limit, pools: pools.clone(), upstream: upstream.clone() }
+    }
+
     /// The body is complete: its connection is good for another request.
     fn settle(&mut self) {
-        if let Source::Link(link) = std::mem::replace(&mut self.source, Source::Done)
+        if let Source::Link(link, _) = std::mem::replace(&mut self.source, Source::Done)
             && link.is_ready()
         {
             self.pools.put(&self.upstream, link);
         }
     }
 
-    fn poll_incoming(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Interrupted>>> {
+    fn poll_source(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         match &mut self.source {
-            Source::Link(link) => {
-                // Both ends are polled here, so neither needs to wake the other; the link's socket
-                // wakes the task.
-                let mut quiet = Context::from_waker(Waker::noop());
-                let mut polled = Pin::new(&mut self.incoming).poll_frame(&mut quiet);
-                if polled.is_pending() {
-                    link.drive(context);
-                    polled = Pin::new(&mut self.incoming).poll_frame(&mut quiet);
-                }
-                polled
+            Source::Link(link, _) => {
+                let piece = ready!(link.poll_piece(context, &mut self.pools.buffer.borrow_mut()));
+                Poll::Ready(piece.map(|piece| {
+                    piece.map(|piece| match piece {
+                        Piece::Data(data) => Frame::data(data),
+                        Piece::Trailers(trailers) => Frame::trailers(trailers),
+                    })
+                }))
             }
-            Source::Elsewhere(..) | Source::Done => Pin::new(&mut self.incoming).poll_frame(context),
+            Source::Stream(incoming, ..) => Pin::new(incoming).poll_frame(context).map_err(Into::into),
+            Source::Done => Poll::Ready(None),
         }
-        .map_err(Interrupted::Cut)
+    }
+
+    fn complain(&self, error: &Interrupted, advice: &str) {
+        if self.pools.may_warn(&self.upstream) {
+            tracing::warn!(upstream = %Shown(&self.upstream), "{error}{advice}");
+        }
     }
 }
 
@@ -282,47 +272,60 @@ impl Body for Download {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Interrupted>>> {
         let this = self.get_mut();
-        let polled = this.poll_incoming(context).map_ok(clean);
-        match &polled {
-            Poll::Pending => {
-                let at = *this.waiting.get_or_insert_with(Instant::now) + this.limit;
-                let over = match &mut this.source {
-                    Source::Link(link) => link.poll_deadline(context, at),
-                    Source::Elsewhere(deadline, _) => deadline.poll(context, at),
-                    Source::Done => Poll::Pending,
-                };
-                return over.map(|()| {
-                    let error = Interrupted::Silent(this.limit);
-                    if this.pools.may_warn(&this.upstream) {
-                        let upstream = Shown(&this.upstream);
-                        tracing::warn!(%upstream, "{error}: raise `front.response-timeout` if it needs longer");
-                    }
-                    Some(Err(error))
-                });
+        let Poll::Ready(polled) = this.poll_source(context) else {
+            let at = *this.waiting.get_or_insert_with(Instant::now) + this.limit;
+            match &mut this.source {
+                Source::Link(link, _) => ready!(link.poll_deadline(context, at)),
+                Source::Stream(_, deadline, _) => ready!(deadline.poll(context, at)),
+                Source::Done => {}
             }
-            Poll::Ready(Some(Ok(_))) => {
-                this.waiting = None;
-                if this.incoming.is_end_stream() {
+            let error = Interrupted::Silent(this.limit);
+            this.complain(&error, ": raise `front.response-timeout` if it needs longer");
+            this.source = Source::Done;
+            return Poll::Ready(Some(Err(error)));
+        };
+        this.waiting = None;
+        Poll::Ready(match polled {
+            Some(Ok(frame)) => {
+                if this.is_end_stream() {
                     this.settle();
                 }
+                Some(Ok(clean(frame)))
             }
-            Poll::Ready(Some(Err(error))) => {
-                if this.pools.may_warn(&this.upstream) {
-                    let upstream = Shown(&this.upstream);
-                    tracing::warn!(%upstream, "{error}: its own log should tell why; the client's answer was cut short");
-                }
+            Some(Err(error)) => {
+                let error = Interrupted::Cut(error);
+                this.complain(&error, "; its own log should tell why; the client's answer was cut short");
                 this.source = Source::Done;
+                Some(Err(error))
             }
-            Poll::Ready(None) => this.settle(),
-        }
-        polled
+            None => {
+                this.settle();
+                None
+            }
+        })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        match &self.source {
+            Source::Link(link, _) => link.incoming().has_ended(),
+            Source::Stream(incoming, ..) => incoming.is_end_stream(),
+            Source::Done => true,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        match &self.source {
+            Source::Link(link, _) => {
+                let (least, is_exact) = link.incoming().size();
+                let mut hint = SizeHint::new();
+                hint.set_lower(least);
+                if is_exact {
+                    hint.set_upper(least);
+                }
+                hint
+            }
+            Source::Stream(incoming, ..) => incoming.size_hint(),
+            Source::Done => SizeHint::with_exact(0),
+        }
     }
 }

@@ -18,7 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 
 use super::body::{Download, Progress, Upload, UploadState};
-use super::{Failure, Pools, Socket, copy_of};
+use super::{Failure, Pools, Socket};
 use crate::config::{Place, Upstream};
 use crate::front::deadline::Deadline;
 use crate::front::routes::Limits;
@@ -67,7 +67,7 @@ impl Shared {
             .keep_alive_while_idle(false)
             .handshake(TokioIo::new(socket))
             .await
-            .map_err(Failure::Cut)?;
+            .map_err(|error| Failure::Cut(error.into()))?;
         // It ends when nobody holds its sender any more, and its last answer is through.
         tokio::task::spawn_local(async move {
             let _open = slot;
@@ -124,6 +124,15 @@ pub(super) async fn send(
     let (head, incoming) = outcome.map_err(|(failure, _)| failure)?.into_parts();
     let download = Download::multiplexed(incoming, stream, limits.response, pools, upstream);
     Ok(Response::from_parts(head, download))
+}
+
+fn copy_of(request: &Request<Upload>) -> Request<Upload> {
+    let mut copy = Request::new(Upload::Empty);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    copy
 }
 
 /// What came of the last connection that was to be made.

@@ -41,6 +41,16 @@ impl Socket {
     }
 }
 
+impl Socket {
+    /// Whether something can be read, or the other side has closed.
+    pub(super) fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(context),
+            Self::Unix(stream) => stream.poll_read_ready(context),
+        }
+    }
+}
+
 async fn tcp(host: &str, port: u16, deadline: Instant) -> io::Result<TcpStream> {
     let addresses: Vec<SocketAddr> = match host.parse::<IpAddr>() {
         Ok(ip) => vec![SocketAddr::new(ip, port)],
