@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::net::{IpAddr, SocketAddr};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -23,7 +23,7 @@ use tokio_rustls::server::TlsStream;
 use super::deadline::Deadline;
 use super::frames::Counted;
 use super::headers::Provenance;
-use super::proxy::{self, Abandoned, ResponseBody};
+use super::proxy::{self, Abandoned, Answering, ResponseBody};
 use super::resolver::Served;
 use super::thread::Thread;
 use super::tls::{self, HandshakeError, Secured};
@@ -52,7 +52,7 @@ pub(super) struct Client {
     pub(super) session: Session,
     admission: Admission,
     /// What was last told of a client, and of which.
-    provenance: RefCell<Option<(IpAddr, Provenance)>>,
+    provenance: RefCell<Option<(IpAddr, Rc<Provenance>)>>,
     /// Requests under way.
     active: Cell<u32>,
     /// Of their bodies, how many gave a piece and were not asked for the next one yet.
@@ -92,16 +92,16 @@ impl Client {
         address: IpAddr,
         host: &[u8],
         value: impl FnOnce() -> HeaderValue,
-    ) -> Provenance {
+    ) -> Rc<Provenance> {
         let mut last = self.provenance.borrow_mut();
         let next = match &*last {
             Some((client, last)) if *client == address => {
                 if last.host.as_bytes() == host {
                     return last.clone();
                 }
-                last.with_host(address, &value())
+                Rc::new(last.with_host(address, &value()))
             }
-            _ => Provenance::new(address, &value()),
+            _ => Rc::new(Provenance::new(address, &value())),
         };
         *last = Some((address, next.clone()));
         next
@@ -288,10 +288,10 @@ pub(super) struct Requests(pub(super) Rc<Client>);
 impl Service<Request<Incoming>> for Requests {
     type Response = Response<ResponseBody>;
     type Error = Abandoned;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Abandoned>>>>;
+    type Future = Answering;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        Box::pin(proxy::answer(self.0.clone(), request))
+        proxy::answer(&self.0, request)
     }
 }
 

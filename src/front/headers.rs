@@ -7,6 +7,7 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue,
     PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
@@ -18,6 +19,7 @@ static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection"
 pub(super) static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static HTTPS: HeaderValue = HeaderValue::from_static("https");
 
 /// What the upstream is told about the client.
 #[derive(Debug, Clone)]
@@ -28,28 +30,62 @@ pub struct Provenance {
     pub host: HeaderValue,
     /// The `Forwarded` element for both.
     pub forwarded: HeaderValue,
+    /// All of it as lines of a header, `Host` first (RFC 9110 section 7.2).
+    pub lines: Bytes,
 }
 
 impl Provenance {
     /// For a client's address and the host that it asked for.
     pub fn new(client: IpAddr, host: &HeaderValue) -> Self {
         let client = client.to_canonical();
-        Self {
-            // An address is made of digits, letters, dots and colons.
-            client: HeaderValue::try_from(client.to_string()).expect("addresses are visible ASCII"),
-            host: copied(host),
-            forwarded: forwarded(client, host),
-        }
+        // An address is made of digits, letters, dots and colons.
+        let value = HeaderValue::try_from(client.to_string()).expect("addresses are visible ASCII");
+        Self::of(value, copied(host), forwarded(client, host))
     }
 
     /// The same client asking for another host.
     pub fn with_host(&self, client: IpAddr, host: &HeaderValue) -> Self {
-        Self {
-            client: self.client.clone(),
-            host: copied(host),
-            forwarded: forwarded(client.to_canonical(), host),
+        Self::of(self.client.clone(), copied(host), forwarded(client.to_canonical(), host))
+    }
+
+    fn of(client: HeaderValue, host: HeaderValue, forwarded: HeaderValue) -> Self {
+        let mut lines = Vec::with_capacity(160 + 2 * host.len() + client.len() + forwarded.len());
+        for (name, value) in fields(&client, &host, &forwarded) {
+            write_field(name, value, &mut lines);
+        }
+        Self { client, host, forwarded, lines: lines.into() }
+    }
+
+    /// Puts it into a header, in place of what stands there.
+    pub fn insert_into(&self, headers: &mut HeaderMap) {
+        for (name, value) in fields(&self.client, &self.host, &self.forwarded) {
+            headers.insert(name, value.clone());
         }
     }
+}
+
+fn fields<'a>(
+    client: &'a HeaderValue,
+    host: &'a HeaderValue,
+    forwarded: &'a HeaderValue,
+) -> [(&'static HeaderName, &'a HeaderValue); 5] {
+    [
+        (&HOST, host),
+        (&X_FORWARDED_FOR, client),
+        (&X_FORWARDED_PROTO, &HTTPS),
+        (&X_FORWARDED_HOST, host),
+        (&FORWARDED, forwarded),
+    ]
+}
+
+/// `name: value` and the line's end (RFC 9112 section 5).
+pub(super) fn write_field(name: &HeaderName, value: &HeaderValue, into: &mut Vec<u8>) {
+    let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
+    into.reserve(name.len() + value.len() + 4);
+    into.extend_from_slice(name);
+    into.extend_from_slice(b": ");
+    into.extend_from_slice(value);
+    into.extend_from_slice(b"\r\n");
 }
 
 /// A value of its own: one that was received holds on to the buffer that it arrived in.
@@ -92,7 +128,7 @@ fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// Makes a client's request header fit for the upstream.
+/// Makes a client's request header fit for the upstream, which is told of the client by a [`Provenance`].
 ///
 /// `upgrade` is the protocol to switch to, from [`wanted_upgrade`]. `version` is the client's.
 pub fn forward_request(
@@ -100,11 +136,10 @@ pub fn forward_request(
     version: Version,
     has_body: bool,
     upgrade: Option<HeaderValue>,
-    provenance: &Provenance,
 ) {
     let trailers = accepts_trailers(headers);
-    remove_hop_by_hop(headers);
-    remove_claims(headers);
+    // EXPECT: answered by us when the body is asked for; an upstream that never sees it can't wait for it.
+    remove(headers, |name| is_hop_by_hop(name) || is_claim(name) || *name == EXPECT);
     if version == Version::HTTP_2 {
         join_cookies(headers);
         // Lines that differ never get here; equal ones would still be refused by many.
@@ -116,8 +151,6 @@ pub fn forward_request(
         // Said aloud, because a GET without either would be taken to have no body at all.
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    // Answered by us when the body is asked for; an upstream that never sees it can't wait for it.
-    headers.remove(EXPECT);
     if let Some(protocol) = upgrade {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, protocol);
@@ -128,11 +161,6 @@ pub fn forward_request(
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
-    headers.insert(HOST, provenance.host.clone());
-    headers.insert(&X_FORWARDED_FOR, provenance.client.clone());
-    headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static("https"));
-    headers.insert(&X_FORWARDED_HOST, provenance.host.clone());
-    headers.insert(FORWARDED, provenance.forwarded.clone());
 }
 
 /// Makes an upstream's response header fit for the client.
@@ -147,7 +175,7 @@ pub fn forward_response(headers: &mut HeaderMap, status: StatusCode, version: Ve
     if headers.contains_key(TRANSFER_ENCODING) || status == StatusCode::NO_CONTENT {
         headers.remove(CONTENT_LENGTH);
     }
-    remove_hop_by_hop(headers);
+    remove(headers, is_hop_by_hop);
     if let Some(protocol) = upgrade {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, protocol);
@@ -157,11 +185,7 @@ pub fn forward_response(headers: &mut HeaderMap, status: StatusCode, version: Ve
 /// Makes trailers fit for the other side: an application may merge them into the header, so what may not
 /// stand there may not come this way either (RFC 9110 section 6.5.1).
 pub fn forward_trailers(trailers: &mut HeaderMap) {
-    remove_hop_by_hop(trailers);
-    remove_claims(trailers);
-    for name in [&CONTENT_LENGTH, &HOST] {
-        trailers.remove(name);
-    }
+    remove(trailers, |name| is_hop_by_hop(name) || is_claim(name) || [CONTENT_LENGTH, HOST].contains(name));
 }
 
 /// The protocol that a request asks to switch to, where it is one that may be passed on: HTTP/1.1 with
@@ -181,42 +205,45 @@ pub fn wanted_upgrade(version: Version, headers: &HeaderMap, has_body: bool) -> 
     passes.then(|| protocol.clone())
 }
 
-/// RFC 9110 section 7.6.1, and what its predecessors listed.
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .flat_map(tokens)
-            .filter_map(|token| HeaderName::from_bytes(token).ok())
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
-        headers.remove(CONNECTION);
-    }
-    for name in
-        [&KEEP_ALIVE, &PROXY_CONNECTION, &PROXY_AUTHENTICATE, &PROXY_AUTHORIZATION, &TE, &TRANSFER_ENCODING]
-    {
-        headers.remove(name);
-    }
-    headers.remove(UPGRADE);
-}
-
-/// Everything by which a client could pretend to be another one, or to have come another way.
-fn remove_claims(headers: &mut HeaderMap) {
-    if !headers.keys().any(is_claim) {
+/// Removes fields, and those that `Connection` names (RFC 9110 section 7.6.1). Mostly there is nothing to remove.
+fn remove(headers: &mut HeaderMap, is_unwanted: impl Fn(&HeaderName) -> bool) {
+    if !headers.keys().any(&is_unwanted) {
         return;
     }
-    let claims: Vec<HeaderName> = headers.keys().filter(|name| is_claim(name)).cloned().collect();
-    for name in claims {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(tokens)
+        // The usual one, which goes anyway.
+        .filter(|token| !token.eq_ignore_ascii_case(b"keep-alive"))
+        .filter_map(|token| HeaderName::from_bytes(token).ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    while let Some(name) = headers.keys().find(|name| is_unwanted(name)).cloned() {
         headers.remove(name);
     }
 }
 
+/// About one hop: RFC 9110 section 7.6.1, and what its predecessors listed.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    // Nearly all names are told apart by their first letter.
+    match name.as_str().as_bytes().first() {
+        Some(b'c') => *name == CONNECTION,
+        Some(b'k') => *name == KEEP_ALIVE,
+        Some(b'p') => {
+            *name == PROXY_CONNECTION || *name == PROXY_AUTHENTICATE || *name == PROXY_AUTHORIZATION
+        }
+        Some(b't') => *name == TE || *name == TRANSFER_ENCODING,
+        Some(b'u') => *name == UPGRADE,
+        _ => false,
+    }
+}
+
+/// Something by which a client could pretend to be another one, or to have come another way.
 fn is_claim(name: &HeaderName) -> bool {
     let name = name.as_str().as_bytes();
-    // Nearly all names are told apart by their first letter.
     match name.first() {
         Some(b'x') => starts_with(name, b"x-forwarded") || equals(name, b"x-real-ip"),
         Some(b'f') => name == b"forwarded",
@@ -248,7 +275,7 @@ fn join_cookies(headers: &mut HeaderMap) {
         joined.extend_from_slice(b"; ");
         joined.extend_from_slice(cookie.as_bytes());
     }
-    if let Ok(joined) = HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)) {
+    if let Ok(joined) = HeaderValue::from_maybe_shared(Bytes::from(joined)) {
         headers.insert(COOKIE, joined);
     }
 }
@@ -298,6 +325,19 @@ mod tests {
         Provenance::new("192.0.2.1".parse().unwrap(), &HeaderValue::from_static("example.net"))
     }
 
+    /// A header as the application gets it.
+    fn forward(headers: &mut HeaderMap, version: Version, has_body: bool, upgrade: Option<HeaderValue>) {
+        forward_request(headers, version, has_body, upgrade);
+        provenance().insert_into(headers);
+    }
+
+    #[test]
+    fn what_is_told_of_a_client_as_lines() {
+        let text = "host: example.net\r\nx-forwarded-for: 192.0.2.1\r\nx-forwarded-proto: https\r\n\
+                    x-forwarded-host: example.net\r\nforwarded: for=192.0.2.1;host=example.net;proto=https\r\n";
+        assert_eq!(provenance().lines, text);
+    }
+
     #[test]
     fn hop_by_hop_fields_end_here() {
         for (fields, kept) in [
@@ -317,7 +357,7 @@ mod tests {
             (&[("expect", "100-continue"), ("content-length", "5")], &["content-length: 5"]),
         ] {
             let mut headers = map(fields);
-            forward_request(&mut headers, Version::HTTP_11, false, None, &provenance());
+            forward(&mut headers, Version::HTTP_11, false, None);
             assert_eq!(lines(&headers), kept, "{fields:?}");
             assert_eq!(headers[HOST], "example.net", "{fields:?}");
             assert_eq!(headers["x-forwarded-for"], "192.0.2.1", "{fields:?}");
@@ -341,7 +381,7 @@ mod tests {
             ("x-requested-with", "kept"),
             ("from", "kept"),
         ]);
-        forward_request(&mut headers, Version::HTTP_11, false, None, &provenance());
+        forward(&mut headers, Version::HTTP_11, false, None);
         assert_eq!(lines(&headers), ["from: kept", "x-requested-with: kept"]);
         for (name, value) in [
             ("x-forwarded-for", "192.0.2.1"),
@@ -395,7 +435,7 @@ mod tests {
     fn an_upgrade_is_announced_both_ways() {
         let mut headers = map(&[("connection", "upgrade, x-y"), ("upgrade", "websocket"), ("x-y", "1")]);
         let upgrade = Some(HeaderValue::from_static("websocket"));
-        forward_request(&mut headers, Version::HTTP_11, false, upgrade, &provenance());
+        forward(&mut headers, Version::HTTP_11, false, upgrade);
         assert_eq!(lines(&headers), ["connection: upgrade", "upgrade: websocket"]);
         forward_response(&mut headers, StatusCode::SWITCHING_PROTOCOLS, Version::HTTP_11);
         assert_eq!(lines(&headers), ["connection: upgrade", "upgrade: websocket"]);
@@ -413,10 +453,10 @@ mod tests {
     fn cookies_are_joined_for_http_1() {
         let fields = [("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3")];
         let mut headers = map(&fields);
-        forward_request(&mut headers, Version::HTTP_2, false, None, &provenance());
+        forward(&mut headers, Version::HTTP_2, false, None);
         assert_eq!(lines(&headers), ["cookie: a=1; b=2; c=3"]);
         let mut headers = map(&fields[..1]);
-        forward_request(&mut headers, Version::HTTP_2, false, None, &provenance());
+        forward(&mut headers, Version::HTTP_2, false, None);
         assert_eq!(lines(&headers), ["cookie: a=1"]);
     }
 
@@ -434,7 +474,7 @@ mod tests {
             ),
         ] {
             let mut headers = map(fields);
-            forward_request(&mut headers, version, true, None, &provenance());
+            forward(&mut headers, version, true, None);
             assert_eq!(lines(&headers), [framed], "{version:?} {fields:?}");
         }
     }
@@ -485,7 +525,7 @@ mod tests {
                 .iter()
                 .flat_map(|v| v.to_str().unwrap().split(',').map(|t| t.trim().to_owned()))
                 .collect();
-            forward_request(&mut headers, Version::HTTP_11, false, None, &provenance());
+            forward(&mut headers, Version::HTTP_11, false, None);
             let ours = ["host", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded"];
             for name in ours {
                 prop_assert_eq!(headers.get_all(name).iter().count(), 1);

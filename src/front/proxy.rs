@@ -7,16 +7,15 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, STRICT_TRANSPORT_SECURITY};
-use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::connection::{Client, Underway};
 use super::headers::{self, X_FORWARDED_FOR};
-use super::routes::requested_host;
+use super::routes::{Limits, requested_host};
 use super::upstream::body::{Download, Interrupted, Upload};
-use super::upstream::{self, Answer, Failure, Shown};
+use super::upstream::{self, Answer, Failure, Prepared, Shown};
 use super::{demo, resolver::Served};
 use crate::config::Upstream;
 use crate::hostname::Identifier;
@@ -27,65 +26,96 @@ use crate::net::client::client_address;
 #[error("the client left in the middle of its request")]
 pub(super) struct Abandoned;
 
+/// A response, or what it has to be waited for.
+pub(super) enum Answering {
+    Known(Option<Box<Response<ResponseBody>>>),
+    Coming(Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Abandoned>>>>),
+}
+
+impl Future for Answering {
+    type Output = Result<Response<ResponseBody>, Abandoned>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Self::Known(response) => Poll::Ready(Ok(*response.take().expect("polled once"))),
+            Self::Coming(coming) => coming.as_mut().poll(context),
+        }
+    }
+}
+
 /// Answers one request.
-pub(super) async fn answer(
-    client: Rc<Client>,
-    request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Abandoned> {
-    let mut response = respond(&client, request).await?;
+pub(super) fn answer(client: &Rc<Client>, request: Request<Incoming>) -> Answering {
+    match route(client, request) {
+        Ok(onward) => Answering::Coming(Box::pin(pass_on(client.clone(), onward))),
+        Err(mut response) => {
+            add_hsts(client, &mut response);
+            Answering::Known(Some(response))
+        }
+    }
+}
+
+fn add_hsts(client: &Client, response: &mut Response<ResponseBody>) {
     if let Some(hsts) = &client.thread.state.routes().hsts {
         // The application may know better.
         response.headers_mut().entry(STRICT_TRANSPORT_SECURITY).or_insert_with(|| hsts.clone());
     }
-    Ok(response)
 }
 
-async fn respond(
-    client: &Rc<Client>,
-    request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Abandoned> {
+/// A request on its way to an application.
+struct Onward {
+    prepared: Prepared,
+    upstream: Arc<Upstream>,
+    limits: Limits,
+    /// The client's.
+    version: Version,
+    underway: Underway,
+}
+
+/// Which application a request is for, and what it gets to see of it; or the answer, where it is for none.
+fn route(client: &Rc<Client>, request: Request<Incoming>) -> Result<Onward, Box<Response<ResponseBody>>> {
     let underway = client.begin();
     let (mut parts, incoming) = request.into_parts();
     client.unread.set(!incoming.is_end_stream());
     let version = parts.version;
     if parts.method == Method::CONNECT {
-        return Ok(page(StatusCode::NOT_IMPLEMENTED, "this is no forward proxy", underway));
+        return Err(page(StatusCode::NOT_IMPLEMENTED, "this is no forward proxy", underway));
     }
-    let (provenance, upstream, limits, max_body) = match requested_host(version, &parts.uri, &parts.headers) {
+    let routes = client.thread.state.routes();
+    let host = requested_host(version, &parts.uri, &parts.headers);
+    let host = match host {
+        Ok(host) => host,
         Err(error) => {
             tracing::debug!(client = %client.address, %error, "a request was refused");
-            return Ok(page(StatusCode::BAD_REQUEST, &error.to_string(), underway));
-        }
-        Ok(host) => {
-            let fallback =
-                if host.is_none() { own_host(&client.served) } else { HeaderValue::from_static("") };
-            let bytes = host.as_ref().map_or(fallback.as_bytes(), |host| host.as_bytes());
-            let routes = client.thread.state.routes();
-            let upstream = routes.find(bytes).clone();
-            if !client.covers(bytes) || matches!(*upstream, Upstream::Raw(_)) {
-                tracing::debug!(client = %client.address, "a request for a host of another certificate");
-                let text = "this connection's certificate is not for that host";
-                return Ok(page(StatusCode::MISDIRECTED_REQUEST, text, underway));
-            }
-            let address = match routes.trusted_proxies.as_slice() {
-                [] => client.address,
-                trusted => {
-                    let forwarded = parts.headers.get_all(&X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
-                    client_address(client.address, forwarded, trusted)
-                }
-            };
-            let value = || host.and_then(|host| host.to_value()).unwrap_or_else(|| fallback.clone());
-            (client.provenance(address, bytes, value), upstream, routes.limits, routes.max_body)
+            return Err(page(StatusCode::BAD_REQUEST, &error.to_string(), underway));
         }
     };
+    let fallback = if host.is_none() { own_host(&client.served) } else { HeaderValue::from_static("") };
+    let bytes = host.as_ref().map_or(fallback.as_bytes(), |host| host.as_bytes());
+    let upstream = routes.find(bytes).clone();
+    if !client.covers(bytes) || matches!(*upstream, Upstream::Raw(_)) {
+        tracing::debug!(client = %client.address, "a request for a host of another certificate");
+        let text = "this connection's certificate is not for that host";
+        return Err(page(StatusCode::MISDIRECTED_REQUEST, text, underway));
+    }
+    let address = match routes.trusted_proxies.as_slice() {
+        [] => client.address,
+        trusted => {
+            let forwarded = parts.headers.get_all(&X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
+            client_address(client.address, forwarded, trusted)
+        }
+    };
+    let value = || host.and_then(|host| host.to_value()).unwrap_or_else(|| fallback.clone());
+    let provenance = client.provenance(address, bytes, value);
     if *upstream == Upstream::Demo {
         let text = demo::wants_text(parts.uri.path(), &parts.headers);
         let now = crate::clock::now();
-        return Ok(demo::page(&client.served, &client.session, version, text, now)
-            .map(|text| ResponseBody::full(text, underway)));
+        let page = demo::page(&client.served, &client.session, version, text, now);
+        return Err(Box::new(page.map(|text| ResponseBody::full(text, underway))));
     }
+    let max_body = routes.max_body;
     if max_body.is_some_and(|max| incoming.size_hint().lower() > max) {
-        return Ok(page(StatusCode::PAYLOAD_TOO_LARGE, "the request is larger than is taken here", underway));
+        let text = "the request is larger than is taken here";
+        return Err(page(StatusCode::PAYLOAD_TOO_LARGE, text, underway));
     }
     let upload = Upload::new(incoming, max_body);
     let has_body = !upload.is_empty();
@@ -93,29 +123,34 @@ async fn respond(
     let may_switch = matches!(*upstream, Upstream::Http(_));
     let upgrade = headers::wanted_upgrade(version, &parts.headers, has_body).filter(|_| may_switch);
     let wants_upgrade = upgrade.is_some();
-    headers::forward_request(&mut parts.headers, version, has_body, upgrade, &provenance);
-    parts.uri = origin_form(parts.uri);
-    parts.version = Version::HTTP_11;
-    parts.extensions.clear();
-    let progress = upload.progress();
-    let request = Request::from_parts(parts, upload);
-    let sent = upstream::send(&client.thread.pools, &upstream, limits, request, wants_upgrade).await;
-    client.unread.set(progress.is_some_and(|progress| !progress.has_ended()));
-    match sent {
+    headers::forward_request(&mut parts.headers, version, has_body, upgrade);
+    let prepared =
+        upstream::prepare(&client.thread.pools, &upstream, parts, upload, &provenance, wants_upgrade);
+    Ok(Onward { prepared, upstream, limits: routes.limits, version, underway })
+}
+
+async fn pass_on(client: Rc<Client>, mut onward: Onward) -> Result<Response<ResponseBody>, Abandoned> {
+    let pools = &client.thread.pools;
+    let sent = upstream::send(pools, &onward.upstream, onward.limits, &mut onward.prepared).await;
+    client.unread.set(onward.prepared.is_unread());
+    let Onward { upstream, version, underway, .. } = onward;
+    let mut response = match sent {
         Ok(Answer::Response(mut response)) => {
             let status = response.status();
             headers::forward_response(response.headers_mut(), status, version);
             *response.version_mut() = Version::HTTP_11;
-            Ok(response.map(|download| ResponseBody::download(download, underway)))
+            response.map(|download| ResponseBody::download(download, underway))
         }
         Ok(Answer::Switched(mut response, switched)) => {
             let status = response.status();
             headers::forward_response(response.headers_mut(), status, version);
             client.switch(switched, underway);
-            Ok(response.map(|()| ResponseBody(Content::Full(None))))
+            response.map(|()| ResponseBody(Content::Full(None)))
         }
-        Err(failure) => failed(client, &upstream, &failure, underway),
-    }
+        Err(failure) => failed(&client, &upstream, &failure, underway)?,
+    };
+    add_hsts(&client, &mut response);
+    Ok(response)
 }
 
 fn failed(
@@ -138,7 +173,7 @@ fn failed(
         StatusCode::SERVICE_UNAVAILABLE => "the application behind this server is busy",
         _ => "the application behind this server gave no usable answer",
     };
-    Ok(page(status, text, underway))
+    Ok(*page(status, text, underway))
 }
 
 /// What an HTTP/1.0 client that names no host gets: the first name of its certificate.
@@ -152,23 +187,15 @@ fn own_host(served: &Served) -> HeaderValue {
     HeaderValue::try_from(host).unwrap_or(HeaderValue::from_static(""))
 }
 
-/// RFC 9112 section 3.2.1.
-fn origin_form(uri: Uri) -> Uri {
-    if uri.scheme().is_none() && uri.authority().is_none() {
-        return uri;
-    }
-    Uri::from(uri.into_parts().path_and_query.unwrap_or(PathAndQuery::from_static("/")))
-}
-
 /// A page that says in plain words why there is no other one.
-fn page(status: StatusCode, text: &str, underway: Underway) -> Response<ResponseBody> {
+fn page(status: StatusCode, text: &str, underway: Underway) -> Box<Response<ResponseBody>> {
     let mut response =
         Response::new(ResponseBody::full(Bytes::from(format!("{status}: {text}\n")), underway));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+    Box::new(response)
 }
 
 /// What goes back to the client.

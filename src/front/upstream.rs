@@ -21,15 +21,17 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use self::body::{Download, Upload};
+use self::body::{Download, Progress, Upload};
 use self::h2c::{Making, Shared};
 use self::link::{BUFFER, BrokenOff, Exchanged, Link};
 use self::sending::Sending;
 pub(super) use self::socket::Socket;
+use super::headers::Provenance;
 use super::routes::Limits;
 use crate::config::{Place, Upstream};
 
@@ -179,54 +181,94 @@ impl Failure {
     }
 }
 
+/// A request in the form in which it goes out.
+pub(super) struct Prepared {
+    form: Form,
+    upload: Option<Rc<Progress>>,
+    /// It has no body and may be repeated (RFC 9110 section 9.2.2).
+    is_repeatable: bool,
+    wants_upgrade: bool,
+}
+
+enum Form {
+    Http1(Method, Sending),
+    H2c(Option<Box<Request<Upload>>>),
+}
+
+impl Prepared {
+    /// Whether not all of the client's body was read.
+    pub(super) fn is_unread(&self) -> bool {
+        self.upload.as_ref().is_some_and(|upload| !upload.has_ended())
+    }
+}
+
+/// Makes a request ready whose header [`forward_request`](super::headers::forward_request) has cleaned.
+pub(super) fn prepare(
+    pools: &Pools,
+    upstream: &Upstream,
+    head: Parts,
+    body: Upload,
+    provenance: &Provenance,
+    wants_upgrade: bool,
+) -> Prepared {
+    let is_repeatable = body.is_empty() && head.method.is_idempotent();
+    let upload = body.progress();
+    let form = match upstream {
+        Upstream::H2c(_) => Form::H2c(Some(Box::new(h2c::request(head, body, provenance, upstream)))),
+        _ => {
+            let mut header = pools.header.take();
+            header.clear();
+            wire::write_head(&head, &provenance.lines, &mut header);
+            let sending = Sending::new(header, wire::Outgoing::of(&head.headers), body);
+            Form::Http1(head.method, sending)
+        }
+    };
+    Prepared { form, upload, is_repeatable, wants_upgrade }
+}
+
 /// Sends a request and waits for the response's header.
 ///
-/// A request without a body that may be repeated (RFC 9110 section 9.2.2) is repeated once, on a new
-/// connection, if the kept one turns out to have been closed.
+/// One that may be repeated is repeated once, on a new connection, if the kept one turns out to have been closed.
 pub(super) async fn send(
     pools: &Rc<Pools>,
     upstream: &Arc<Upstream>,
     limits: Limits,
-    request: Request<Upload>,
-    wants_upgrade: bool,
+    prepared: &mut Prepared,
 ) -> Result<Answer, Failure> {
-    if matches!(**upstream, Upstream::H2c(_)) {
-        return Box::pin(h2c::send(pools, upstream, limits, request)).await.map(Answer::Response);
-    }
-    let repeatable = request.body().is_empty() && request.method().is_idempotent();
-    let max_idle = if repeatable { IDLE_LIMIT } else { SURELY_OPEN };
+    let upload = prepared.upload.as_deref();
+    let (method, sending) = match &mut prepared.form {
+        Form::Http1(method, sending) => (method, sending),
+        Form::H2c(request) => {
+            let request = request.take().expect("sent once");
+            return Box::pin(h2c::send(pools, upstream, limits, request)).await.map(Answer::Response);
+        }
+    };
+    let max_idle = if prepared.is_repeatable { IDLE_LIMIT } else { SURELY_OPEN };
     let kept = poll_fn(|context| Poll::Ready(pools.take(upstream, max_idle, context))).await;
-    let is_kept = kept.is_some();
+    let may_repeat = prepared.is_repeatable && kept.is_some();
     let mut link = match kept {
         Some(link) => link,
         None => connect(pools, upstream, limits).await?,
     };
-    let mut header = pools.header.take();
-    header.clear();
-    wire::write_head(&request, &mut header);
-    let progress = request.body().progress();
-    let (parts, body) = request.into_parts();
-    let method = parts.method;
-    let mut sending = Sending::new(header, wire::Outgoing::of(&parts.headers), body);
-    drop(parts.headers);
-    let upload = progress.as_deref();
-    let mut outcome = link.exchange(&mut sending, &method, upload, limits, &pools.buffer).await;
-    if matches!(outcome, Err(Failure::Closed)) && is_kept && repeatable {
+    let mut outcome = link.exchange(sending, method, upload, limits, &pools.buffer).await;
+    if matches!(outcome, Err(Failure::Closed)) && may_repeat {
         link = connect(pools, upstream, limits).await?;
         sending.rewind();
-        outcome = link.exchange(&mut sending, &method, upload, limits, &pools.buffer).await;
+        outcome = link.exchange(sending, method, upload, limits, &pools.buffer).await;
     }
-    let Exchanged { head, is_sent } = outcome?;
-    let response = head.response;
+    let Exchanged { response, is_sent } = outcome?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let (socket, read) = link.into_socket().filter(|_| wants_upgrade).ok_or(Failure::Unasked)?;
+        let switched = link.into_socket().filter(|_| prepared.wants_upgrade);
+        let (socket, read) = switched.ok_or(Failure::Unasked)?;
         return Ok(Answer::Switched(response, Switched { socket, read }));
     }
-    let rest = if is_sent {
-        pools.header.set(sending.into_buffer());
-        None
-    } else {
-        link.go_on_sending(sending)
+    let sending = std::mem::take(sending);
+    let rest = match is_sent {
+        true => {
+            pools.header.set(sending.into_buffer());
+            None
+        }
+        false => link.go_on_sending(sending),
     };
     Ok(Answer::Response(response.map(|()| Download::new(link, rest, limits.response, pools, upstream))))
 }

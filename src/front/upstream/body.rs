@@ -22,7 +22,9 @@ use crate::front::headers;
 use crate::front::routes::Limits;
 
 /// A request's body.
+#[derive(Default)]
 pub(in crate::front) enum Upload {
+    #[default]
     Empty,
     /// With the bytes that may still come.
     Stream(Incoming, Rc<Progress>, u64),

@@ -11,7 +11,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use http::header::{CONNECTION, HOST, TRANSFER_ENCODING};
-use http::uri::{Authority, Scheme};
+use http::request::Parts;
+use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Request, Response, Uri, Version};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -21,6 +22,7 @@ use super::body::{Download, Progress, Upload, UploadState};
 use super::{Failure, Pools, Socket};
 use crate::config::{Place, Upstream};
 use crate::front::deadline::Deadline;
+use crate::front::headers::Provenance;
 use crate::front::routes::Limits;
 use crate::front::thread::LocalExecutor;
 
@@ -101,9 +103,9 @@ pub(super) async fn send(
     pools: &Rc<Pools>,
     upstream: &Arc<Upstream>,
     limits: Limits,
-    request: Request<Upload>,
+    request: Box<Request<Upload>>,
 ) -> Result<Response<Download>, Failure> {
-    let request = as_http2(request, upstream);
+    let request = *request;
     let repeatable = request.body().is_empty() && request.method().is_idempotent();
     let progress = request.body().progress();
     let (shared, is_kept) = match pools.shared(upstream) {
@@ -193,20 +195,25 @@ async fn exchange(
     .await
 }
 
-/// A request for HTTP/1.1 in the form of HTTP/2: a whole URL, and no field that is about a connection (RFC 9113
-/// section 8.2.2).
-fn as_http2(request: Request<Upload>, upstream: &Upstream) -> Request<Upload> {
-    let (mut parts, body) = request.into_parts();
-    let authority = authority(&parts.headers).unwrap_or_else(|| fallback(upstream));
-    let mut uri = parts.uri.into_parts();
+/// A request in the form of HTTP/2: a whole URL, and no field that is about a connection (RFC 9113 section 8.2.2).
+pub(super) fn request(
+    mut head: Parts,
+    body: Upload,
+    provenance: &Provenance,
+    upstream: &Upstream,
+) -> Request<Upload> {
+    provenance.insert_into(&mut head.headers);
+    let mut uri = head.uri.into_parts();
     uri.scheme = Some(Scheme::HTTP);
-    uri.authority = Some(authority);
-    parts.uri = Uri::from_parts(uri).unwrap_or_default();
-    parts.version = Version::HTTP_2;
+    uri.authority = Some(authority(&head.headers).unwrap_or_else(|| fallback(upstream)));
+    uri.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
+    head.uri = Uri::from_parts(uri).unwrap_or_default();
+    head.version = Version::HTTP_2;
+    head.extensions.clear();
     for field in [HOST, CONNECTION, TRANSFER_ENCODING] {
-        parts.headers.remove(field);
+        head.headers.remove(field);
     }
-    Request::from_parts(parts, body)
+    Request::from_parts(head, body)
 }
 
 fn authority(headers: &HeaderMap) -> Option<Authority> {

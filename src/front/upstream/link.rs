@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, StatusCode};
+use http::{Method, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf, ReadHalf};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -108,7 +108,7 @@ impl Link {
             }
             match self.poll_head(context, method, &mut interim, &mut buffer.borrow_mut()) {
                 Poll::Ready(Ok(head)) => {
-                    return Poll::Ready(Ok(Exchanged { head, is_sent: sent.is_ready() }));
+                    return Poll::Ready(Ok(Exchanged { response: head.response, is_sent: sent.is_ready() }));
                 }
                 Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
                 Poll::Pending => {}
@@ -251,7 +251,7 @@ impl Link {
             match poll_fn(|context| sending.poll(context, &mut writing)).await {
                 Ok(()) => {}
                 Err(Unsent::Connection(error)) => {
-                    tracing::debug!(%error, "an upload broke off after its answer")
+                    tracing::debug!(%error, "an upload broke off after its answer");
                 }
                 Err(Unsent::Client) => tracing::debug!("a client left its upload after the answer"),
             }
@@ -264,7 +264,7 @@ pub(super) type BrokenOff = Box<dyn std::error::Error + Send + Sync>;
 
 /// What has come of a request.
 pub(super) struct Exchanged {
-    pub(super) head: Head,
+    pub(super) response: Response<()>,
     /// Whether all of the request was sent.
     pub(super) is_sent: bool,
 }

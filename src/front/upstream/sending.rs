@@ -21,6 +21,7 @@ pub(super) enum Unsent {
 }
 
 /// A header, then a body piece by piece: each is asked for once the one before it was taken.
+#[derive(Default)]
 pub(super) struct Sending {
     /// What goes before the piece; in the beginning the request's header.
     head: Vec<u8>,

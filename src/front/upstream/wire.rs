@@ -3,12 +3,13 @@
 
 use bytes::{Buf, Bytes};
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Response, StatusCode, Version};
 use httparse::Status;
 use hyper::ext::ReasonPhrase;
 
-use crate::front::headers::tokens;
+use crate::front::headers::{tokens, write_field};
 
 /// The most that a response's header or its trailers may take, bytes.
 pub(super) const HEADER: usize = 64 * 1024;
@@ -61,17 +62,16 @@ impl Outgoing {
     }
 }
 
-/// Writes a request's header; its `Host` comes first (RFC 9110 section 7.2).
-pub(super) fn write_head<B>(request: &Request<B>, into: &mut Vec<u8>) {
-    into.extend_from_slice(request.method().as_str().as_bytes());
+/// Writes a request's header, with lines of ours in the place of its `Host`.
+pub(super) fn write_head(request: &Parts, ours: &[u8], into: &mut Vec<u8>) {
+    let target = request.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    into.reserve(256 + target.len() + ours.len());
+    into.extend_from_slice(request.method.as_str().as_bytes());
     into.push(b' ');
-    into.extend_from_slice(request.uri().path_and_query().map_or("/", PathAndQuery::as_str).as_bytes());
+    into.extend_from_slice(target.as_bytes());
     into.extend_from_slice(b" HTTP/1.1\r\n");
-    let headers = request.headers();
-    if let Some(host) = headers.get(HOST) {
-        write_field(&HOST, host, into);
-    }
-    for (name, value) in headers {
+    into.extend_from_slice(ours);
+    for (name, value) in &request.headers {
         if name != HOST {
             write_field(name, value, into);
         }
@@ -85,13 +85,6 @@ pub(super) fn write_trailers(trailers: Option<&HeaderMap>, into: &mut Vec<u8>) {
     for (name, value) in trailers.into_iter().flatten() {
         write_field(name, value, into);
     }
-    into.extend_from_slice(b"\r\n");
-}
-
-fn write_field(name: &HeaderName, value: &HeaderValue, into: &mut Vec<u8>) {
-    into.extend_from_slice(name.as_str().as_bytes());
-    into.extend_from_slice(b": ");
-    into.extend_from_slice(value.as_bytes());
     into.extend_from_slice(b"\r\n");
 }
 
@@ -348,6 +341,8 @@ mod tests {
 
     use super::*;
 
+    use http::Request;
+
     fn head(text: &str, method: &Method) -> Result<Option<(Head, Bytes)>, WireError> {
         let mut read = Bytes::copy_from_slice(text.as_bytes());
         Ok(read_head(&mut read, method)?.map(|head| (head, read)))
@@ -363,15 +358,17 @@ mod tests {
             .header("x-y", "1")
             .header("accept", "text/html")
             .body(())
-            .unwrap();
+            .unwrap()
+            .into_parts()
+            .0;
         let mut written = Vec::new();
-        write_head(&request, &mut written);
-        let text =
-            "POST /a?b=c HTTP/1.1\r\nhost: a.test\r\naccept: */*\r\naccept: text/html\r\nx-y: 1\r\n\r\n";
+        write_head(&request, b"host: b.test\r\nforwarded: x\r\n", &mut written);
+        let text = "POST /a?b=c HTTP/1.1\r\nhost: b.test\r\nforwarded: x\r\naccept: */*\r\naccept: text/html\r\nx-y: 1\r\n\r\n";
         assert_eq!(String::from_utf8(written).unwrap(), text);
-        let mut asterisk = Vec::new();
-        write_head(&Request::builder().method("OPTIONS").uri("*").body(()).unwrap(), &mut asterisk);
-        assert_eq!(asterisk, b"OPTIONS * HTTP/1.1\r\n\r\n");
+        let (asterisk, ()) = Request::builder().method("OPTIONS").uri("*").body(()).unwrap().into_parts();
+        let mut written = Vec::new();
+        write_head(&asterisk, b"", &mut written);
+        assert_eq!(written, b"OPTIONS * HTTP/1.1\r\n\r\n");
     }
 
     #[test]
