@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpListener;
+use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio::time::{interval, timeout};
 
@@ -37,7 +37,7 @@ use self::routes::Routes;
 use self::thread::Thread;
 use crate::challenge::ChallengeTable;
 use crate::config::Front;
-use crate::net::accept::accept_loop;
+use crate::net::accept::{accept_loop, watch};
 use crate::net::counter::Counter;
 use crate::net::drain::Stop;
 use crate::net::limits::Connections;
@@ -112,14 +112,20 @@ pub async fn serve(
     let connections = Connections::new(max_connections);
     let mut loops = Vec::new();
     for listener in listeners {
-        listener.set_nonblocking(true)?;
         find_dead_peers(&listener);
-        let listener = TcpListener::from_std(listener)?;
+        let listener = watch(listener)?;
         let (thread, connections) = (thread.clone(), connections.clone());
-        loops.push(spawn_local(accept_loop(listener, stop.clone(), move |tcp, peer| {
-            let admission = connections.admit();
-            spawn_local(connection::serve(thread.clone(), tcp, peer, admission));
-        })));
+        loops.push(spawn_local(accept_loop(
+            listener,
+            stop.clone(),
+            move |tcp, peer| match TcpStream::from_std(tcp) {
+                Ok(tcp) => {
+                    let admission = connections.admit();
+                    spawn_local(connection::serve(thread.clone(), tcp, peer, admission));
+                }
+                Err(error) => tracing::debug!(%error, client = %peer, "a connection cannot be watched"),
+            },
+        )));
     }
     let pools = thread.pools.clone();
     let pruning = spawn_local(async move {

@@ -6,6 +6,7 @@ pub mod accept;
 pub mod client;
 pub mod counter;
 pub mod drain;
+pub mod early;
 pub mod holder;
 pub mod inherited;
 pub mod limits;

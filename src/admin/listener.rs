@@ -16,14 +16,15 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::overview::Overview;
 use super::{metrics, page};
-use crate::net::accept::accept_loop;
+use crate::net::accept::{accept_loop, watch};
 use crate::net::drain::Stop;
+use crate::net::early::EarlyStream;
 
 /// Connections at once; who comes beyond them is turned away.
 const CONNECTIONS: usize = 64;
@@ -36,13 +37,13 @@ const MAX_HEADER: usize = 8 * 1024;
 
 /// Answers until the stop, on the keeper's thread.
 pub(super) async fn serve(listener: std::net::TcpListener, look: Rc<dyn Fn() -> Overview>, stop: Stop) {
-    let listener = match TcpListener::from_std(listener) {
+    let listener = match watch(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "the status page cannot be served"),
     };
     // Where only this machine is to see it, a page from elsewhere shall not have a browser here fetch it under a name of
     // its own (DNS rebinding).
-    let is_local = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+    let is_local = listener.get_ref().local_addr().is_ok_and(|address| address.ip().is_loopback());
     let places = Rc::new(Semaphore::new(CONNECTIONS));
     let policy = Rc::new(policy());
     accept_loop(listener, stop, move |stream, _| {
@@ -50,13 +51,18 @@ pub(super) async fn serve(listener: std::net::TcpListener, look: Rc<dyn Fn() -> 
         tokio::task::spawn_local(async move {
             let Ok(_place) = places.try_acquire() else { return };
             // Cut off, should it never end.
-            let _ = timeout(LIFE, converse(stream, &look, &policy, is_local)).await;
+            let _ = timeout(LIFE, converse(EarlyStream::Early(stream), &look, &policy, is_local)).await;
         });
     })
     .await;
 }
 
-async fn converse(stream: TcpStream, look: &Rc<dyn Fn() -> Overview>, policy: &HeaderValue, is_local: bool) {
+async fn converse(
+    stream: EarlyStream,
+    look: &Rc<dyn Fn() -> Overview>,
+    policy: &HeaderValue,
+    is_local: bool,
+) {
     let service = service_fn(|request: Request<hyper::body::Incoming>| {
         let response = if is_local && !names_this_machine(request.headers().get(HOST)) {
             let text = "this is told under an address or as localhost only\n".to_owned();

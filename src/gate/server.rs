@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::DerefMut;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -17,7 +18,6 @@ use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use tokio::io::AsyncReadExt;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::{JoinSet, LocalSet, spawn_local};
 use tokio::time::{Instant, sleep, timeout};
@@ -32,9 +32,10 @@ use super::{GateState, Policy};
 use crate::challenge::{Arrival, Expected, Outcome, Purpose};
 use crate::clock;
 use crate::hostname::Identifier;
-use crate::net::accept::accept_loop;
+use crate::net::accept::{WatchedListener, accept_loop, watch};
 use crate::net::client::client_address;
 use crate::net::drain::Stop;
+use crate::net::early::EarlyStream;
 use crate::net::limits::{Admission, Connections};
 use crate::net::proxy_protocol::{Beginning, beginning};
 
@@ -65,13 +66,7 @@ pub async fn serve_all(
     stop: Stop,
     grace: Duration,
 ) -> io::Result<()> {
-    let listeners = listeners
-        .into_iter()
-        .map(|listener| {
-            listener.set_nonblocking(true)?;
-            TcpListener::from_std(listener)
-        })
-        .collect::<io::Result<Vec<_>>>()?;
+    let listeners = listeners.into_iter().map(watch).collect::<io::Result<Vec<_>>>()?;
     let gate = Rc::new(Gate::new(state, limits));
     let local = LocalSet::new();
     // The set polls its main future whenever any connection wakes, so that one only waits.
@@ -116,7 +111,7 @@ impl Gate {
         }
     }
 
-    async fn run(self: Rc<Self>, listeners: Vec<TcpListener>, stop: Stop, grace: Duration) {
+    async fn run(self: Rc<Self>, listeners: Vec<WatchedListener>, stop: Stop, grace: Duration) {
         let sweeping = spawn_local(self.clone().sweep_for_ever());
         let mut accepting = JoinSet::new();
         for listener in listeners {
@@ -128,7 +123,7 @@ impl Gate {
                 }
                 gate.state.counts.connections.add();
                 let admission = gate.connections.admit();
-                spawn_local(gate.clone().converse(stream, peer, admission));
+                spawn_local(gate.clone().converse(EarlyStream::Early(stream), peer, admission));
             }));
         }
         while accepting.join_next().await.is_some() {}
@@ -162,12 +157,12 @@ impl Gate {
     }
 
     /// One connection, from its first byte to its end.
-    async fn converse(self: Rc<Self>, mut stream: TcpStream, peer: SocketAddr, admission: Admission) {
+    async fn converse(self: Rc<Self>, mut stream: EarlyStream, peer: SocketAddr, admission: Admission) {
         let watch = Rc::new(Watch::new(admission, self.clock.clone()));
         let _listed = Listed::new(&self, watch.clone());
         let (mut client, mut begun) = (peer.ip(), Bytes::new());
         if self.is_trusted(client) {
-            match until_over(&watch, proxy_header(&mut stream, &watch)).await {
+            match until_over(&watch, Box::pin(proxy_header(&mut stream, &watch))).await {
                 None => return,
                 Some(Ok((told, rest))) => (client, begun) = (told.map_or(client, |told| told.ip()), rest),
                 Some(Err(error)) => {
@@ -180,7 +175,7 @@ impl Gate {
         }
         let io = WatchedStream::new(stream, begun, watch.clone(), self.scratch.clone());
         let answering = Answering { gate: self.clone(), watch: watch.clone(), peer: client };
-        let connection = self.http.serve_connection(io, answering);
+        let connection = pin!(self.http.serve_connection(io, answering));
         if let Some(Err(error)) = until_over(&watch, connection).await {
             tracing::trace!(client = %peer.ip(), %error, "connection failed");
         }
@@ -210,8 +205,7 @@ impl Gate {
 }
 
 /// Goes on until it has ended, or the connection has to; then there is no outcome.
-async fn until_over<T>(watch: &Watch, work: impl Future<Output = T>) -> Option<T> {
-    let mut work = pin!(work);
+async fn until_over<T>(watch: &Watch, mut work: Pin<impl DerefMut<Target: Future<Output = T>>>) -> Option<T> {
     let mut evicted = pin!(watch.admission.evicted());
     poll_fn(|context| {
         watch.set_waker(context.waker());
@@ -229,7 +223,7 @@ async fn until_over<T>(watch: &Watch, work: impl Future<Output = T>) -> Option<T
 }
 
 /// The client that a PROXY header names, where there is one, and what was read beyond it.
-async fn proxy_header(stream: &mut TcpStream, watch: &Watch) -> io::Result<(Option<SocketAddr>, Bytes)> {
+async fn proxy_header(stream: &mut EarlyStream, watch: &Watch) -> io::Result<(Option<SocketAddr>, Bytes)> {
     let mut begun = BytesMut::new();
     loop {
         let before = begun.len();

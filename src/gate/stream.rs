@@ -9,10 +9,10 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::deadlines::{Phase, Verdict};
+use crate::net::early::EarlyStream;
 use crate::net::limits::{Admission, BusyGuard};
 use crate::net::proxy_protocol;
 
@@ -166,7 +166,7 @@ pub(super) type Scratch = Rc<RefCell<Box<[u8]>>>;
 
 /// The socket as hyper sees it.
 pub(super) struct WatchedStream {
-    stream: TcpStream,
+    stream: EarlyStream,
     watch: Rc<Watch>,
     scratch: Scratch,
     /// What was read before.
@@ -177,7 +177,7 @@ pub(super) struct WatchedStream {
 
 impl WatchedStream {
     /// A socket of which `begun` has been read already.
-    pub(super) fn new(stream: TcpStream, begun: Bytes, watch: Rc<Watch>, scratch: Scratch) -> Self {
+    pub(super) fn new(stream: EarlyStream, begun: Bytes, watch: Rc<Watch>, scratch: Scratch) -> Self {
         Self { stream, watch, scratch, begun, eof: false, lingered: 0 }
     }
 

@@ -2,11 +2,13 @@
 //! `accept`, because a gate that stops accepting has stopped for good.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use tokio::net::{TcpListener, TcpStream};
+use rustix::net::{SocketFlags, acceptfrom_with};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep};
 
 use super::drain::Stop;
@@ -18,17 +20,31 @@ const BACK_OFF: Duration = Duration::from_millis(50);
 /// At most one line about failing accepts in this time.
 const LOG_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Accepts until the stop and hands each connection over, its answers sent without delay
-/// (`TCP_NODELAY`), its peer's address in IPv4 form where it came over IPv4.
+/// A listener that the runtime watches.
+pub type WatchedListener = AsyncFd<TcpListener>;
+
+/// Has the runtime watch a listener.
+///
+/// # Errors
+/// It can't be.
+pub fn watch(listener: TcpListener) -> io::Result<WatchedListener> {
+    listener.set_nonblocking(true)?;
+    // What took its place is unsafe, for the sake of descriptors that may be closed meanwhile; a listener's is not.
+    #[allow(deprecated, reason = "a listener keeps its descriptor for as long as it lives")]
+    AsyncFd::with_interest(listener, Interest::READABLE)
+}
+
+/// Accepts until the stop and hands each connection over, not blocking and not watched yet, its answers sent without
+/// delay (`TCP_NODELAY`), its peer's address in IPv4 form where it came over IPv4.
 ///
 /// `on` must return quickly: it spawns a task for the connection.
-pub async fn accept_loop(listener: TcpListener, stop: Stop, mut on: impl FnMut(TcpStream, SocketAddr)) {
+pub async fn accept_loop(listener: WatchedListener, stop: Stop, mut on: impl FnMut(TcpStream, SocketAddr)) {
     // What `bind` made hands the option down to its connections; any other listener does not.
-    let inherits = socket2::SockRef::from(&listener).tcp_nodelay().unwrap_or(false);
+    let inherits = socket2::SockRef::from(listener.get_ref()).tcp_nodelay().unwrap_or(false);
     let mut complaint = Complaint::default();
     let accepting = async {
         loop {
-            match listener.accept().await {
+            match listener.async_io(Interest::READABLE, accept).await {
                 Ok((stream, peer)) => {
                     prepare(&stream, inherits);
                     on(stream, canonical(peer));
@@ -57,15 +73,18 @@ pub async fn accept_loop(listener: TcpListener, stop: Stop, mut on: impl FnMut(T
 
     // Closing the listener would reset those who wait in the kernel's queue: they believe themselves
     // connected.
-    let Ok(listener) = listener.into_std() else { return };
-    for (stream, peer) in std::iter::from_fn(|| listener.accept().ok()).take(BACKLOG) {
-        if stream.set_nonblocking(true).is_ok()
-            && let Ok(stream) = TcpStream::from_std(stream)
-        {
-            prepare(&stream, inherits);
-            on(stream, canonical(peer));
-        }
+    let listener = listener.into_inner();
+    for (stream, peer) in std::iter::from_fn(|| accept(&listener).ok()).take(BACKLOG) {
+        prepare(&stream, inherits);
+        on(stream, canonical(peer));
     }
+}
+
+/// The next connection, made not to block in the same call.
+fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (stream, peer) = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
+    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+    Ok((stream.into(), peer.unwrap_or_else(|| SocketAddr::from(([0; 4], 0)))))
 }
 
 fn prepare(stream: &TcpStream, inherits: bool) {
@@ -128,32 +147,30 @@ mod tests {
     #[tokio::test]
     async fn hands_over_prepared_connections_until_the_stop() {
         check(bind("[::]:0".parse().unwrap(), &ListenOptions::default()).unwrap()).await;
-        let plain = std::net::TcpListener::bind("[::]:0").unwrap();
-        plain.set_nonblocking(true).unwrap();
+        let plain = TcpListener::bind("[::]:0").unwrap();
         check(plain).await;
     }
 
-    async fn check(listener: std::net::TcpListener) {
+    async fn check(listener: TcpListener) {
         let port = listener.local_addr().unwrap().port();
         let (trigger, stop) = StopTrigger::new();
         let (sender, mut accepted) = tokio::sync::mpsc::unbounded_channel();
-        let serving =
-            tokio::spawn(accept_loop(TcpListener::from_std(listener).unwrap(), stop, move |stream, peer| {
-                sender.send((stream, peer)).unwrap();
-            }));
-        let client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let serving = tokio::spawn(accept_loop(watch(listener).unwrap(), stop, move |stream, peer| {
+            sender.send((stream, peer)).unwrap();
+        }));
+        let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
         let (stream, peer) = accepted.recv().await.unwrap();
         assert_eq!(peer, client.local_addr().unwrap(), "not [::ffff:127.0.0.1]");
         assert!(stream.nodelay().unwrap());
         // One that the loop had no time to accept is handed over all the same.
-        let late = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let late = TcpStream::connect(("127.0.0.1", port)).unwrap();
         trigger.stop();
         serving.await.unwrap();
         let (stream, peer) = accepted.recv().await.unwrap();
         assert_eq!(peer, late.local_addr().unwrap());
         assert!(stream.nodelay().unwrap());
         assert!(accepted.recv().await.is_none());
-        assert!(TcpStream::connect(("127.0.0.1", port)).await.is_err(), "the listener is closed");
+        assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "the listener is closed");
     }
 
     #[test]
