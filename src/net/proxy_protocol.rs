@@ -11,7 +11,9 @@ const SIGNATURES: [&[u8]; 2] = [b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n"];
 /// What every header of version 2 has: signature, command, family and length, in bytes.
 const V2_FIXED: usize = 16;
 
-/// The longest header that is read, in bytes. Without extensions version 2 needs 52, with them some hundreds.
+/// The longest header that is read, in bytes: of version 1 as its text has it; of version 2, which needs 52 without
+/// extensions and some hundreds with them, by our choice.
+const LONGEST_V1: usize = 107;
 const LONGEST: usize = 4096;
 
 /// What a connection begins with.
@@ -38,13 +40,14 @@ pub fn beginning(bytes: &[u8]) -> Beginning {
         let may_become = SIGNATURES.iter().any(|signature| signature.starts_with(bytes));
         return if may_become { Beginning::Undecided } else { Beginning::Plain };
     }
+    let longest = if bytes[0] == b'P' { LONGEST_V1 } else { LONGEST };
     let config = ParseConfig { include_tlvs: false, allow_v1: true, allow_v2: true };
     match ProxyHeader::parse(bytes, config) {
-        Ok((header, length)) if length <= LONGEST => {
+        Ok((header, length)) if length <= longest => {
             let client = header.proxied_address().map(|address| canonical(address.source));
             Beginning::Header { length, client }
         }
-        Err(Error::BufferTooShort) if bytes.len() < LONGEST => Beginning::Undecided,
+        Err(Error::BufferTooShort) if bytes.len() < longest => Beginning::Undecided,
         _ => Beginning::Broken,
     }
 }
@@ -145,6 +148,9 @@ mod tests {
             (b"PROXY TCP9 198.51.100.7 127.0.0.1 4096 80\r\n", Broken),
             (&[b'P'; 200], Plain),
             (&[&b"PROXY TCP4 "[..], &[b'1'; 200]].concat(), Broken),
+            // Too long, in one portion as in many.
+            (&[&b"PROXY UNKNOWN "[..], &[b'x'; 91], b"\r\n"].concat(), nobody(107)),
+            (&[&b"PROXY UNKNOWN "[..], &[b'x'; 92], b"\r\n"].concat(), Broken),
             (V2, header(28, "198.51.100.7")),
             (&V2[..27], Undecided),
             (&local, nobody(16)),
