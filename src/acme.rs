@@ -10,6 +10,8 @@ mod account_key;
 mod directory;
 mod facts;
 mod failure;
+#[cfg(fuzzing)]
+mod fuzzing;
 mod key;
 mod order;
 mod poll;
@@ -22,6 +24,8 @@ mod transport;
 pub use account_key::{AccountKeyError, credentials};
 pub use facts::{DirectoryFacts, account_uri, directory};
 pub use failure::NameFailure;
+#[cfg(fuzzing)]
+pub use fuzzing::read_answer;
 pub use problem::{AcmeError, Verdict};
 pub use renewal_info::{CertificateId, RenewalWindow};
 pub use request::{OrderRequest, Step};

@@ -32,6 +32,8 @@ use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio::time::{interval, timeout};
 
+#[cfg(fuzzing)]
+pub use self::frames::count_frames;
 pub use self::resolver::CertificateResolver;
 use self::routes::Routes;
 use self::thread::Thread;

@@ -96,7 +96,11 @@ impl Session {
 }
 
 /// Reads the CA's answer; `asked` is its Retry-After.
-fn window(body: &[u8], asked: Option<SystemTime>, now: SystemTime) -> Result<RenewalWindow, String> {
+pub(super) fn window(
+    body: &[u8],
+    asked: Option<SystemTime>,
+    now: SystemTime,
+) -> Result<RenewalWindow, String> {
     let document: Value =
         serde_json::from_slice(body).map_err(|e| format!("the answer is not JSON ({e})"))?;
     let moment = |name: &str| -> Result<SystemTime, String> {

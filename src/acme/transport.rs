@@ -272,13 +272,13 @@ impl Transport {
 }
 
 /// The moment that an answer's Retry-After names.
-fn wait_of(parts: &http::response::Parts) -> Option<SystemTime> {
+pub(super) fn wait_of(parts: &http::response::Parts) -> Option<SystemTime> {
     let value = parts.headers.get(RETRY_AFTER)?.to_str().ok()?;
     retry_after(value, clock::now())
 }
 
 /// Whether an answer can be an ACME server's: JSON, a problem document, a chain, or empty.
-fn check(url: &str, parts: &http::response::Parts, body: &[u8]) -> Result<(), TransportError> {
+pub(super) fn check(url: &str, parts: &http::response::Parts, body: &[u8]) -> Result<(), TransportError> {
     if parts.status.is_redirection() {
         let to = parts.headers.get(LOCATION).map_or("", |v| v.to_str().unwrap_or("(unreadable)"));
         return Err(TransportError::Redirect { url: url.to_owned(), to: printable(to, 200) });

@@ -174,6 +174,14 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
     }
 }
 
+/// How many idle frames may still come at once after these portions of a connection; `None` after too many. For the fuzz
+/// target `frames`.
+#[cfg(fuzzing)]
+pub fn count_frames<'a>(mut portions: impl Iterator<Item = &'a [u8]>) -> Option<u32> {
+    let (mut frames, now) = (Frames::default(), Instant::now());
+    portions.all(|portion| frames.read(portion, now)).then_some(frames.left)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
