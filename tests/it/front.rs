@@ -4,6 +4,7 @@
 mod rig;
 
 mod bodies;
+mod browser;
 mod deadlines;
 mod ending;
 mod floods;
@@ -12,4 +13,5 @@ mod headers;
 mod passages;
 mod smuggling;
 mod swaps;
+mod testssl;
 mod upstreams;
