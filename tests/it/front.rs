@@ -8,6 +8,7 @@ mod browser;
 mod deadlines;
 mod ending;
 mod floods;
+mod garbage;
 mod handshakes;
 mod headers;
 mod passages;

@@ -109,7 +109,7 @@ async fn flood(rig: &Rig, of: Flood) -> Came {
     Came { sent, is_ended, after: began.elapsed() }
 }
 
-fn resident() -> u64 {
+pub(super) fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() / 1024
