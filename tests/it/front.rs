@@ -12,6 +12,7 @@ mod garbage;
 mod handshakes;
 mod headers;
 mod passages;
+mod slow;
 mod smuggling;
 mod swaps;
 mod testssl;
