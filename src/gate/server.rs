@@ -96,7 +96,8 @@ impl Gate {
         // hyper's own deadline would set and cancel a timer for each request; the sweep has them all.
         // Flushing pipelined answers together is left off: hyper then loses an answer that precedes a
         // close while input is left.
-        http.max_buf_size(MAX_HEADER).writev(false).header_read_timeout(None);
+        // A client may close its side once it has asked; looking for that would be one more read for each request.
+        http.max_buf_size(MAX_HEADER).writev(false).header_read_timeout(None).half_close(true);
         Self {
             state,
             limits,
