@@ -152,6 +152,7 @@ impl From<DaemonError> for Failure {
     fn from(e: DaemonError) -> Self {
         match e {
             DaemonError::Store(e) => e.into(),
+            DaemonError::TicketKeys { .. } => Self::new(CONFIGURATION, e),
             other => Self::new(FAILED, other),
         }
     }

@@ -331,6 +331,8 @@ pub struct Front {
     pub max_body: Option<u64>,
     /// The value of Strict-Transport-Security (RFC 6797), where one is to be sent.
     pub hsts: Option<String>,
+    /// A file with the keys of session tickets, which other nodes have too.
+    pub ticket_key_file: Option<PathBuf>,
     /// Most connections at once, over all threads.
     pub max_connections: usize,
     /// Threads, each with its own listener and upstream pool.

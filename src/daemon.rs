@@ -10,6 +10,8 @@ mod notices;
 mod once;
 mod openings;
 mod room;
+mod tickets;
+mod watched;
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -34,7 +36,7 @@ use crate::clock;
 use crate::config::{Config, ConfigError, Front, GateOpen};
 use crate::deploy::DeployError;
 use crate::deploy::starter::Starter;
-use crate::front::{self, CertificateResolver, FrontState};
+use crate::front::{self, CertificateResolver, FrontState, TicketKeyError, TicketKeys};
 use crate::gate::{self, GateLimits, GateState, Policy};
 use crate::net::drain::{Stop, StopTrigger};
 use crate::net::inherited::{Inherited, InheritedError};
@@ -50,6 +52,7 @@ use notices::Notices;
 pub use once::{OnceError, Others, deploy_once, rehearse_once, renew_once};
 use openings::Openings;
 use room::{Room, Source};
+use tickets::TicketFile;
 
 /// Why the daemon did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +93,14 @@ pub enum DaemonError {
     /// TLS.
     #[error("the TLS front cannot be started: {0}")]
     Tls(#[from] rustls::Error),
+    /// The file of `front.ticket-key-file`.
+    #[error("front.ticket-key-file: {}: {source}", file.display())]
+    TicketKeys {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        source: TicketKeyError,
+    },
     /// A socket from the service manager.
     #[error(transparent)]
     Inherited(#[from] InheritedError),
@@ -144,6 +155,7 @@ struct Daemon {
     gate: GateState,
     front: Option<Arc<FrontState>>,
     foreign: Option<Rc<ForeignCertificates>>,
+    ticket_file: Option<Rc<TicketFile>>,
     announcer: Rc<Announcer>,
     notices: Rc<Notices>,
     openings: Rc<Openings>,
@@ -162,6 +174,7 @@ async fn control(
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
 
+    let ticket_keys = ticket_keys(&config)?;
     let mut room = Room::prepare(&config)?;
     let store = Store::open(&config.state_dir)?;
     let lock = store.lock()?;
@@ -238,6 +251,8 @@ async fn control(
     let foreign = resolver
         .as_ref()
         .map(|resolver| ForeignCertificates::new(&config, resolver.clone(), gate.served.clone()));
+    let ticket_file =
+        resolver.as_ref().map(|resolver| TicketFile::new(&config, resolver.clone(), ticket_keys));
     let front = match (&config.front, resolver) {
         (Some(front), Some(resolver)) => Some(Arc::new(FrontState::new(resolver, front, table.clone()))),
         _ => None,
@@ -254,6 +269,7 @@ async fn control(
         gate,
         front,
         foreign: foreign.clone(),
+        ticket_file: ticket_file.clone(),
         announcer: announcer.clone(),
         notices: notices.clone(),
         openings: openings.clone(),
@@ -319,6 +335,9 @@ async fn control(
     });
     if let Some(foreign) = foreign {
         tokio::task::spawn_local(async move { foreign.watch().await });
+    }
+    if let Some(file) = ticket_file {
+        tokio::task::spawn_local(async move { file.watch().await });
     }
     let mut fate = Ok(());
     let mut looking = tokio::time::interval(LOOK);
@@ -428,6 +447,9 @@ impl Daemon {
         if let Some(foreign) = &self.foreign {
             foreign.reconfigure(&self.keeper.config());
         }
+        if let Some(file) = &self.ticket_file {
+            file.reconfigure(&self.keeper.config());
+        }
         self.openings.reconfigure(self.keeper.config());
         for started in [
             self.keeper.start_helper().await,
@@ -442,6 +464,15 @@ impl Daemon {
         tracing::info!("the configuration is taken");
         Ok(told)
     }
+}
+
+/// The keys that other nodes seal session tickets with, as whoever starts this process may read them.
+fn ticket_keys(config: &Config) -> Result<Option<TicketKeys>, DaemonError> {
+    let Some(file) = config.front.as_ref().and_then(|front| front.ticket_key_file.as_ref()) else {
+        return Ok(None);
+    };
+    let keys = TicketKeys::read(file);
+    keys.map(Some).map_err(|source| DaemonError::TicketKeys { file: file.clone(), source })
 }
 
 /// Keys whose change a running daemon cannot follow, by name.

@@ -1,14 +1,17 @@
 //! `[front]`, checked.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use super::acme::existing_file;
 use super::gate::{listen, trusted_proxies};
 use super::keys::nearest;
 use super::problem::seen;
 use super::section::Section;
 use super::upstream::{Usual, of_front, of_site};
 use super::{CertificateRequest, ForeignCertificate, Front, Site, Upstream};
+use crate::front::{TicketKeyError, TicketKeys};
 use crate::hostname::{Hostname, Identifier};
 
 /// Most threads that are started without being asked for.
@@ -40,6 +43,7 @@ pub(super) fn front(
         trusted_proxies: trusted_proxies(&section),
         max_body: max_body(&section),
         hsts: hsts(&section.table("hsts")),
+        ticket_key_file: ticket_key_file(&section),
         max_connections: section.integer("max-connections", 4096, 1..=1_000_000),
         threads: section.integer("threads", cores, 1..=256),
         handshake_timeout: section.duration("handshake-timeout", 10 * SECOND, TENTH..=300 * SECOND),
@@ -54,6 +58,22 @@ pub(super) fn front(
 fn max_body(section: &Section<'_>) -> Option<u64> {
     section.entry("max-body")?;
     u64::try_from(section.integer("max-body", 0, 0..=usize::MAX)).ok()
+}
+
+/// What is wrong with the file's content is a warning here and an error when the front starts: it may change at any
+/// time, and all else that reads the configuration goes on without it.
+fn ticket_key_file(section: &Section<'_>) -> Option<PathBuf> {
+    // What stands there may be the key itself, by mistake: the message does not repeat it.
+    let remedy = "write the path of a file with a key that all nodes share (`openssl rand 80` makes one); the key itself does not belong here";
+    let file = existing_file(section, "ticket-key-file", remedy)?;
+    match (TicketKeys::read(&file), section.entry("ticket-key-file")) {
+        // A missing one is refused already, and one that this user may not read may be wicketgate's alone.
+        (Ok(_) | Err(TicketKeyError::Unreadable(_)), _) | (_, None) => {}
+        (Err(e), Some(entry)) => {
+            entry.warn(&format!("{}: {e}; wicketgate does not start with it", file.display()));
+        }
+    }
+    Some(file)
 }
 
 /// The value of Strict-Transport-Security. For a browser's built-in list (`preload`) its keepers want a year, and

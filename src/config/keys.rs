@@ -101,6 +101,7 @@ pub(super) const KEYS: &[Key] = &[
     key("front.site.proxy-protocol", Kind::Boolean),
     key("front.site.alpn", Kind::TextOrList),
     key("front.default-certificate", Kind::Text),
+    key("front.ticket-key-file", Kind::Text),
     key("front.max-connections", Kind::Integer),
     key("front.threads", Kind::Integer),
     key("front.handshake-timeout", Kind::Duration),

@@ -4,15 +4,14 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 
+use super::watched::{INTERVAL, Mark, Trouble, mark};
 use crate::certificate::Certificate;
 use crate::clock;
 use crate::config::{Config, ForeignCertificate};
@@ -20,17 +19,11 @@ use crate::folder::read_file;
 use crate::front::CertificateResolver;
 use crate::hostname::Identifier;
 
-/// How often it is looked whether they have changed. A look is two or three system calls a file.
-const INTERVAL: Duration = Duration::from_secs(2);
-
 /// The largest file that is read, bytes.
 const LIMIT: u64 = 1 << 20;
 
 /// The usual reason for a chain of one.
 const CERT_PEM: &str = "clients that have not met that issuer before turn away; is it `cert.pem` in the place of `fullchain.pem`?";
-
-/// By what a changed file is told from itself: device, inode, size and the moment of its last change.
-type Mark = (u64, u64, u64, i64, i64);
 
 /// All that are configured.
 pub(super) struct ForeignCertificates {
@@ -43,8 +36,7 @@ pub(super) struct ForeignCertificates {
 struct Watched {
     certificate: ForeignCertificate,
     marks: Option<[Mark; 2]>,
-    /// What is wrong, and whether it was told.
-    trouble: Option<(String, bool)>,
+    trouble: Trouble,
 }
 
 impl ForeignCertificates {
@@ -70,7 +62,11 @@ impl ForeignCertificates {
         });
         for certificate in &config.foreign_certificates {
             if !watched.iter().any(|watched| watched.certificate == *certificate) {
-                watched.push(Watched { certificate: certificate.clone(), marks: None, trouble: None });
+                watched.push(Watched {
+                    certificate: certificate.clone(),
+                    marks: None,
+                    trouble: Trouble::default(),
+                });
             }
         }
         drop(watched);
@@ -104,7 +100,7 @@ impl Watched {
         let marks = mark(fullchain).and_then(|first| Ok([first, mark(key)?]));
         match marks {
             // Unchanged, and served.
-            Ok(marks) if self.marks == Some(marks) && self.trouble.is_none() => return,
+            Ok(marks) if self.marks == Some(marks) && !self.trouble.is_there() => return,
             _ => {}
         }
         match read(fullchain, key) {
@@ -123,7 +119,7 @@ impl Watched {
                 if is_alone {
                     tracing::error!(certificate = %name, "{} has the certificate alone, without the chain of `{}`, and is served for want of another: {CERT_PEM}", fullchain.display(), certificate.issuer());
                 }
-                self.trouble = None;
+                self.trouble.is_over();
                 self.marks = marks.ok();
                 let not_after = Timestamp::try_from(certificate.not_after()).unwrap_or(Timestamp::MAX);
                 if certificate.not_after() <= clock::now() {
@@ -137,24 +133,13 @@ impl Watched {
         }
     }
 
-    /// Tells it once: where something is served already, only if it still is so at the next look, for they may be being
-    /// written just now.
     fn is_wrong(&mut self, trouble: String) {
         let ForeignCertificate { name, fullchain, key } = &self.certificate;
-        let before = self.trouble.take().filter(|(before, _)| *before == trouble);
-        let is_told = before.as_ref().is_some_and(|(_, is_told)| *is_told);
-        let is_due = !is_told && (before.is_some() || self.marks.is_none());
-        if is_due {
+        if self.trouble.is_due(&trouble, self.marks.is_some()) {
             let stays = if self.marks.is_some() { "; what was served before is served on" } else { "" };
             tracing::error!(certificate = %name, "{} and {} cannot be served: {trouble}{stays}", fullchain.display(), key.display());
         }
-        self.trouble = Some((trouble, is_told || is_due));
     }
-}
-
-fn mark(path: &Path) -> io::Result<Mark> {
-    let meta = std::fs::metadata(path)?;
-    Ok((meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))
 }
 
 fn read(fullchain: &Path, key: &Path) -> Result<Certificate, String> {

@@ -19,6 +19,7 @@ use rustls::sign::SigningKey;
 
 use super::abilities::Abilities;
 use super::routes::lower_case_name;
+use super::tickets::{TicketKeys, Tickets};
 use super::tls;
 use crate::certificate::{Bundle, Certificate};
 use crate::hostname::Identifier;
@@ -29,6 +30,7 @@ pub struct CertificateResolver(Arc<Shared>);
 
 struct Shared {
     base: ServerConfig,
+    tickets: Arc<Tickets>,
     table: ArcSwap<Table>,
     /// Held while a new table is made, so that two writers don't lose each other's change.
     writing: Mutex<()>,
@@ -116,8 +118,10 @@ impl CertificateResolver {
     /// # Errors
     /// The random number generator failed.
     pub fn new() -> Result<Self, rustls::Error> {
+        let tickets = Arc::new(Tickets::new()?);
         Ok(Self(Arc::new(Shared {
-            base: tls::base_config()?,
+            base: tls::base_config(tickets.clone())?,
+            tickets,
             table: ArcSwap::default(),
             writing: Mutex::new(()),
         })))
@@ -164,6 +168,12 @@ impl CertificateResolver {
     /// What every handshake has in common.
     pub(super) fn base(&self) -> &ServerConfig {
         &self.0.base
+    }
+
+    /// Seals and opens session tickets with keys that other nodes share, from now on; `None`: with keys of this process
+    /// alone, which change every six hours.
+    pub fn share_tickets(&self, keys: Option<Arc<TicketKeys>>) {
+        self.0.tickets.share(keys);
     }
 
     /// Serves what `name` had no longer.

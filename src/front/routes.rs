@@ -238,6 +238,7 @@ mod tests {
             trusted_proxies: vec![],
             max_body: None,
             hsts: None,
+            ticket_key_file: None,
             max_connections: 10,
             threads: 1,
             handshake_timeout: Duration::from_secs(1),

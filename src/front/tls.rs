@@ -15,15 +15,15 @@ use tokio_rustls::server::TlsStream;
 
 use super::abilities::Abilities;
 use super::resolver::Served;
+use super::tickets::Tickets;
 use super::{FrontState, alpn};
 use crate::config::Upstream;
 
-/// What every certificate's configuration has in common. Copies share tickets and their keys, which
-/// change every six hours.
+/// What every certificate's configuration has in common. Copies share the tickets and their keys.
 ///
 /// No early data: it can be replayed (RFC 8446 section 8). A ticket is good only for the server name
 /// that it was given to, and only while that name has a certificate.
-pub(super) fn base_config() -> Result<ServerConfig, rustls::Error> {
+pub(super) fn base_config(tickets: Arc<Tickets>) -> Result<ServerConfig, rustls::Error> {
     let provider = CryptoProvider {
         kx_groups: vec![
             aws_lc_rs::kx_group::X25519MLKEM768,
@@ -38,7 +38,7 @@ pub(super) fn base_config() -> Result<ServerConfig, rustls::Error> {
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(Nothing));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    config.ticketer = aws_lc_rs::Ticketer::new()?;
+    config.ticketer = tickets;
     // Whoever resumes knows tickets: nothing has to be remembered here.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.max_early_data_size = 0;
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn the_base_shares_its_tickets_and_allows_no_early_data() {
-        let base = base_config().unwrap();
+        let base = base_config(Arc::new(Tickets::new().unwrap())).unwrap();
         let copy = base.clone();
         assert!(Arc::ptr_eq(&base.ticketer, &copy.ticketer) && base.ticketer.enabled());
         assert_eq!(base.max_early_data_size, 0);

@@ -65,9 +65,10 @@ pub fn named_files(config: &Config) -> impl Iterator<Item = &PathBuf> {
         mail.and_then(|mail| mail.password_file.as_ref()),
         mail.and_then(|mail| mail.roots.as_ref()),
     ];
+    let tickets = config.front.iter().filter_map(|front| front.ticket_key_file.as_ref());
     let bindings = config.acme.eab.iter().map(|eab| &eab.hmac_key_file);
     let foreign = config.foreign_certificates.iter().flat_map(|c| [&c.fullchain, &c.key]);
-    config.files.iter().chain(named.into_iter().flatten()).chain(bindings).chain(foreign)
+    config.files.iter().chain(named.into_iter().flatten()).chain(bindings).chain(foreign).chain(tickets)
 }
 
 impl Plan {
@@ -82,8 +83,9 @@ impl Plan {
         let acme = &config.acme;
         let mail = config.notify.mail.as_ref();
         plan.read.extend(named_files(config).map(|file| around(file)));
-        // What a link leads to, as certbot's `live` into its `archive`.
-        let foreign = config.foreign_certificates.iter().flat_map(|c| [&c.fullchain, &c.key]);
+        // What a link leads to, as certbot's `live` into its `archive`, or a mounted secret's into its version.
+        let tickets = config.front.iter().filter_map(|front| front.ticket_key_file.as_ref());
+        let foreign = config.foreign_certificates.iter().flat_map(|c| [&c.fullchain, &c.key]).chain(tickets);
         plan.read.extend(foreign.filter_map(|file| file.canonicalize().ok()).map(|file| around(&file)));
         // 53: name servers, where an answer is too long for a datagram. 80 and 443: what the preflight asks.
         plan.connect.extend([53, 80, 443, embedded]);

@@ -425,6 +425,8 @@ fn the_full_example_loads() {
         fs::write(dir.path().join(name), "").unwrap();
         set_mode(&dir.path().join(name), 0o600);
     }
+    fs::write(dir.path().join("ticket.key"), [0x80, 0x81].repeat(40)).unwrap();
+    set_mode(&dir.path().join("ticket.key"), 0o600);
     // `staging` is for an issuer that is named by its URL.
     let issuers = ["\nissuer = \"letsencrypt\"", "\nissuer = \"https://ca.example.net/directory\""];
     let text = full_example().replace("/etc/wicketgate/", "").replace(issuers[0], issuers[1]);
@@ -446,6 +448,7 @@ fn the_full_example_loads() {
         trusted_proxies: Vec::new(),
         max_body: None,
         hsts: None,
+        ticket_key_file: None,
         threads: plain_front.threads,
         ..shown
     };

@@ -44,6 +44,7 @@ mod shut;
 mod siege;
 mod store;
 mod through_proxy;
+mod tickets;
 mod tls_alpn;
 mod unattended;
 mod units;

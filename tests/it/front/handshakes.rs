@@ -10,6 +10,7 @@ use rustls::{AlertDescription, ClientConfig, Error, HandshakeKind, NamedGroup, P
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wicketgate::certificate::Bundle;
 use wicketgate::config::Upstream;
+use wicketgate::front::TicketKeys;
 
 use super::rig::{App, Rig, connect, get, settings, soon, text};
 
@@ -227,7 +228,10 @@ async fn visit(rig: &Rig, config: &Arc<ClientConfig>, name: &str) -> std::io::Re
 #[tokio::test]
 async fn sessions_resume_across_swaps_but_only_for_their_own_name() {
     let rig = Rig::bare(&settings(Upstream::Demo), Duration::ZERO);
-    for versions in [&[&rustls::version::TLS13][..], &[&rustls::version::TLS12]] {
+    let (tls13, tls12) = (&[&rustls::version::TLS13][..], &[&rustls::version::TLS12][..]);
+    for (versions, are_shared) in [(tls13, false), (tls12, false), (tls13, true), (tls12, true)] {
+        let keys = || Arc::new(TicketKeys::parse(&[0x80, 0x81].repeat(40)).unwrap());
+        rig.state.resolver().share_tickets(are_shared.then(keys));
         rig.install("a", &["a.test"]);
         rig.install("b", &["b.test"]);
         let mut config =

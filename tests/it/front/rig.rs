@@ -128,6 +128,7 @@ pub(super) fn settings(upstream: Upstream) -> Front {
         trusted_proxies: vec![],
         max_body: None,
         hsts: None,
+        ticket_key_file: None,
         max_connections: 1000,
         threads: 1,
         handshake_timeout: PATIENCE,
