@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use http::{StatusCode, Uri};
@@ -14,7 +15,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::certificate::Algorithm;
-use crate::hostname::{Hostname, Identifier};
+use crate::hostname::{Hostname, HostnameError, Identifier};
 
 mod acme;
 mod certificates;
@@ -350,10 +351,54 @@ pub struct Front {
 /// `[[front.site]]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Site {
-    /// Exact names.
-    pub hostnames: Vec<Hostname>,
+    /// What its clients may ask for.
+    pub hostnames: Vec<SiteName>,
     /// Where its requests go.
     pub upstream: Upstream,
+}
+
+/// A name that a site answers to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SiteName {
+    /// That one.
+    Exact(Hostname),
+    /// `*.PARENT`, by its parent: every name with exactly one label more (RFC 9525 section 6.3).
+    Below(Hostname),
+}
+
+impl SiteName {
+    /// Whether that name is one of them.
+    pub fn matches(&self, name: &Hostname) -> bool {
+        match self {
+            Self::Exact(own) => own == name,
+            Self::Below(parent) => {
+                name.as_str().split_once('.').is_some_and(|(_, rest)| rest == parent.as_str())
+            }
+        }
+    }
+}
+
+impl FromStr for SiteName {
+    type Err = HostnameError;
+
+    fn from_str(text: &str) -> Result<Self, HostnameError> {
+        match text.strip_prefix("*.") {
+            // With a single label too, as in a network of one's own. A second star is no hostname.
+            Some(parent) => Hostname::parse_any(parent)
+                .map(Self::Below)
+                .map_err(|_| HostnameError::Malformed(text.to_owned())),
+            None => text.parse().map(Self::Exact),
+        }
+    }
+}
+
+impl fmt::Display for SiteName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => name.fmt(f),
+            Self::Below(parent) => write!(f, "*.{parent}"),
+        }
+    }
 }
 
 /// Where the front sends requests.

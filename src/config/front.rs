@@ -10,9 +10,9 @@ use super::keys::nearest;
 use super::problem::seen;
 use super::section::Section;
 use super::upstream::{Usual, of_front, of_site};
-use super::{CertificateRequest, ForeignCertificate, Front, Site, Upstream};
+use super::{CertificateRequest, ForeignCertificate, Front, Site, SiteName, Upstream};
 use crate::front::{TicketKeyError, TicketKeys};
-use crate::hostname::{Hostname, Identifier};
+use crate::hostname::Identifier;
 
 /// Most threads that are started without being asked for.
 const MAX_DEFAULT_THREADS: usize = 64;
@@ -118,7 +118,7 @@ fn site(
     section: &Section<'_>,
     certificates: &[CertificateRequest],
     are_all: bool,
-    taken: &mut BTreeSet<Hostname>,
+    taken: &mut BTreeSet<SiteName>,
     usual: &Usual,
 ) -> Site {
     let mut hostnames = Vec::new();
@@ -127,8 +127,9 @@ fn site(
             entry.refuse(&format!("`{hostname}` has a site already; keep it in one of them"));
             continue;
         }
-        let identifier = Identifier::Dns(hostname.clone());
-        if are_all && !certificates.iter().any(|certificate| certificate.identifiers.contains(&identifier)) {
+        let covers =
+            |identifier: &Identifier| matches!(identifier, Identifier::Dns(name) if hostname.matches(name));
+        if are_all && !certificates.iter().flat_map(|certificate| &certificate.identifiers).any(covers) {
             entry.warn(&format!("no certificate covers `{hostname}`, so its clients are turned away"));
         }
         hostnames.push(hostname);
@@ -143,11 +144,15 @@ fn site(
     Site { hostnames, upstream: upstream.unwrap_or(Upstream::Demo) }
 }
 
-fn site_hostname(text: &str) -> Result<Hostname, String> {
-    if text.starts_with("*.") {
-        return Err(format!("{} is a wildcard; list each hostname by itself", seen(text)));
-    }
-    text.parse().map_err(|error| format!("{error}; write a name that a certificate covers"))
+fn site_hostname(text: &str) -> Result<SiteName, String> {
+    text.parse().map_err(|error| {
+        let remedy = if text.contains('*') {
+            "a wildcard is one label, the first: `*.example.net`"
+        } else {
+            "write a name that a certificate covers"
+        };
+        format!("{error}; {remedy}")
+    })
 }
 
 fn default_certificate(

@@ -12,7 +12,7 @@ use super::section::{Section, one_of};
 use super::upstream::is_own_listener;
 use super::{
     CertificateRequest, Config, DEFAULT_FILE, DEFAULT_STATE_DIR, Front, Gate, Issuer, Place, Sandbox,
-    Upstream, acme, certificates, deploy, environment, files, front, gate, keys, notify,
+    SiteName, Upstream, acme, certificates, deploy, environment, files, front, gate, keys, notify,
 };
 use crate::hostname::Identifier;
 
@@ -206,7 +206,12 @@ fn state_dir(root: &Section<'_>) -> PathBuf {
 fn configured_hosts(certificates: &[CertificateRequest], front: Option<&Front>) -> BTreeSet<Identifier> {
     let of_certificates = certificates.iter().flat_map(|certificate| certificate.identifiers.iter().cloned());
     let sites = front.map(|front| front.sites.as_slice()).unwrap_or_default();
-    let of_sites = sites.iter().flat_map(|site| site.hostnames.iter().cloned().map(Identifier::Dns));
+    let names = sites.iter().flat_map(|site| &site.hostnames);
+    let of_sites = names.filter_map(|name| match name {
+        SiteName::Exact(name) => Some(Identifier::Dns(name.clone())),
+        // Which of them there are, certificates say.
+        SiteName::Below(_) => None,
+    });
     of_certificates.chain(of_sites).collect()
 }
 

@@ -9,12 +9,14 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Uri, Version, header};
 use ipnet::IpNet;
 
-use crate::config::{Front, Upstream};
+use crate::config::{Front, SiteName, Upstream};
 
 /// `[front]` as a request needs it; a reload replaces it as a whole.
 #[derive(Debug)]
 pub struct Routes {
     sites: HashMap<Box<str>, Arc<Upstream>>,
+    /// By the parent's name.
+    wildcards: HashMap<Box<str>, Arc<Upstream>>,
     fallback: Arc<Upstream>,
     /// One of them is given bytes.
     has_raw: bool,
@@ -54,11 +56,14 @@ impl Routes {
             }
         };
         let fallback = share(&front.upstream);
-        let mut sites = HashMap::new();
+        let (mut sites, mut wildcards) = (HashMap::new(), HashMap::new());
         for site in &front.sites {
             let upstream = share(&site.upstream);
             for name in &site.hostnames {
-                sites.insert(name.as_str().into(), upstream.clone());
+                match name {
+                    SiteName::Exact(name) => sites.insert(name.as_str().into(), upstream.clone()),
+                    SiteName::Below(parent) => wildcards.insert(parent.as_str().into(), upstream.clone()),
+                };
             }
         }
         let limits = Limits {
@@ -70,6 +75,7 @@ impl Routes {
         Self {
             has_raw: known.iter().any(|upstream| matches!(**upstream, Upstream::Raw(_))),
             sites,
+            wildcards,
             fallback,
             trusted_proxies: front.trusted_proxies.clone(),
             max_body: front.max_body,
@@ -93,13 +99,21 @@ impl Routes {
     }
 
     /// The upstream for a `Host` that [`requested_host`] let through; port, case and a trailing dot
-    /// make no difference.
+    /// make no difference. A site of that very name goes before one with a wildcard, which stands for
+    /// exactly one label, as in certificates (RFC 9525 section 6.3).
     pub fn find(&self, host: &[u8]) -> &Arc<Upstream> {
-        if self.sites.is_empty() {
+        if self.sites.is_empty() && self.wildcards.is_empty() {
             return &self.fallback;
         }
         let mut buffer = [0; 253];
-        lower_case_name(host, &mut buffer).and_then(|name| self.sites.get(name)).unwrap_or(&self.fallback)
+        lower_case_name(host, &mut buffer).and_then(|name| self.site(name)).unwrap_or(&self.fallback)
+    }
+
+    fn site(&self, name: &str) -> Option<&Arc<Upstream>> {
+        self.sites.get(name).or_else(|| {
+            let (first, parent) = name.split_once('.')?;
+            self.wildcards.get(parent).filter(|_| !first.is_empty())
+        })
     }
 }
 
@@ -219,7 +233,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::{Place, Site};
+    use crate::config::{Place, Raw, Site};
 
     fn at(port: u16) -> Upstream {
         Upstream::Http(Place::Tcp { host: "127.0.0.1".to_owned(), port })
@@ -233,7 +247,13 @@ mod tests {
         Front {
             listen: vec![],
             upstream: at(1),
-            sites: vec![site(&["a.test", "b.test"], 2), site(&["c.test"], 1)],
+            sites: vec![
+                site(&["a.test", "b.test"], 2),
+                site(&["c.test"], 1),
+                site(&["*.w.test", "*.deep.w.test"], 3),
+                site(&["exact.w.test"], 4),
+                site(&["*.lan"], 5),
+            ],
             default_certificate: None,
             trusted_proxies: vec![],
             max_body: None,
@@ -259,6 +279,23 @@ mod tests {
             ("b.test.:8443", 2),
             ("c.test", 1),
             ("x.a.test", 1),
+            ("x.w.test", 3),
+            ("X.W.Test.:8443", 3),
+            ("exact.w.test", 4),
+            ("EXACT.w.test.", 4),
+            // The parent itself is none of them, nor is what is two labels below it.
+            ("w.test", 1),
+            ("w.test:443", 1),
+            ("a.x.w.test", 1),
+            ("x.exact.w.test", 1),
+            ("a.deep.w.test", 3),
+            ("deep.w.test", 3),
+            ("xw.test", 1),
+            (".w.test", 1),
+            ("*.w.test", 3),
+            ("host.lan", 5),
+            ("lan", 1),
+            ("192.0.2.1", 1),
             ("[2001:db8::1]:443", 1),
             ("[2001:db8::1]", 1),
             ("", 1),
@@ -266,8 +303,30 @@ mod tests {
         ] {
             let found = routes.find(host.as_bytes());
             assert_eq!(**found, at(port), "{host}");
+            assert!(routes.raw(Some(host)).is_none(), "{host}");
         }
         assert!(Arc::ptr_eq(routes.find(b"c.test"), routes.find(b"elsewhere.test")), "one pool");
+    }
+
+    #[test]
+    fn bytes_by_the_name_in_the_handshake() {
+        let mut front = front();
+        let place = Place::Tcp { host: "127.0.0.1".to_owned(), port: 9 };
+        let raw = Upstream::Raw(Raw { place, proxy_protocol: false, alpn: vec![] });
+        front.sites.push(Site { hostnames: vec!["*.imap.test".parse().unwrap()], upstream: raw.clone() });
+        front.sites.push(Site { hostnames: vec!["web.imap.test".parse().unwrap()], upstream: at(2) });
+        let routes = Routes::new(&front);
+        for (name, expected) in [
+            (Some("a.imap.test"), true),
+            (Some("A.imap.test."), true),
+            (Some("web.imap.test"), false),
+            (Some("a.b.imap.test"), false),
+            (Some("imap.test"), false),
+            (Some("a.test"), false),
+            (None, false),
+        ] {
+            assert_eq!(routes.raw(name).is_some_and(|found| **found == raw), expected, "{name:?}");
+        }
     }
 
     #[test]
