@@ -334,6 +334,8 @@ pub struct Front {
     pub hsts: Option<String>,
     /// A file with the keys of session tickets, which other nodes have too.
     pub ticket_key_file: Option<PathBuf>,
+    /// Where a line is written for each response, if anywhere.
+    pub access_log: Option<AccessLog>,
     /// Most connections at once, over all threads.
     pub max_connections: usize,
     /// Threads, each with its own listener and upstream pool.
@@ -346,6 +348,42 @@ pub struct Front {
     pub connect_timeout: Duration,
     /// From a request's end to the response's header, and between two pieces of its body.
     pub response_timeout: Duration,
+}
+
+/// `front.access-log`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessLog {
+    /// Where its lines go.
+    pub place: LogPlace,
+    /// What they look like.
+    pub format: LogFormat,
+}
+
+/// Where a log's lines go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogPlace {
+    /// `-`
+    Stdout,
+    /// A file, or a pipe with a name.
+    File(PathBuf),
+}
+
+impl fmt::Display for LogPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stdout => f.write_str("on the standard output"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// What a line of the access log looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Apache's and nginx's "combined".
+    Combined,
+    /// An object with more in it.
+    Json,
 }
 
 /// `[[front.site]]`

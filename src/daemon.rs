@@ -36,7 +36,9 @@ use crate::clock;
 use crate::config::{Config, ConfigError, Front, GateOpen};
 use crate::deploy::DeployError;
 use crate::deploy::starter::Starter;
-use crate::front::{self, CertificateResolver, FrontState, TicketKeyError, TicketKeys};
+use crate::front::{
+    self, AccessLog, AccessLogError, CertificateResolver, FrontState, TicketKeyError, TicketKeys,
+};
 use crate::gate::{self, GateLimits, GateState, Policy};
 use crate::net::drain::{Stop, StopTrigger};
 use crate::net::inherited::{Inherited, InheritedError};
@@ -101,6 +103,9 @@ pub enum DaemonError {
         /// What is wrong with it.
         source: TicketKeyError,
     },
+    /// The access log.
+    #[error(transparent)]
+    AccessLog(#[from] AccessLogError),
     /// A socket from the service manager.
     #[error(transparent)]
     Inherited(#[from] InheritedError),
@@ -122,6 +127,9 @@ pub enum DaemonError {
 /// How long port 80 stays open after the last order: a CA looks from several places, and the last one may come
 /// when the others have decided already.
 const LINGER: Duration = Duration::from_secs(5);
+
+/// How long the access log's last lines are waited for.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// How often it is looked whether what the sandbox was made for is still there.
 const LOOK: Duration = Duration::from_secs(60);
@@ -254,7 +262,11 @@ async fn control(
     let ticket_file =
         resolver.as_ref().map(|resolver| TicketFile::new(&config, resolver.clone(), ticket_keys));
     let front = match (&config.front, resolver) {
-        (Some(front), Some(resolver)) => Some(Arc::new(FrontState::new(resolver, front, table.clone()))),
+        (Some(front), Some(resolver)) => {
+            // As whom the daemon is from now on, for it will be opened again.
+            let access_log = front.access_log.as_ref().map(AccessLog::open).transpose()?;
+            Some(Arc::new(FrontState::new(resolver, front, table.clone()).with_access_log(access_log)))
+        }
         _ => None,
     };
     if let (Some(state), Some(settings)) = (&front, &config.front) {
@@ -267,7 +279,7 @@ async fn control(
         keeper: keeper.clone(),
         load,
         gate,
-        front,
+        front: front.clone(),
         foreign: foreign.clone(),
         ticket_file: ticket_file.clone(),
         announcer: announcer.clone(),
@@ -385,7 +397,12 @@ async fn control(
     keeping.abort();
     telling.abort();
     trigger.stop();
-    let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(join));
+    let joined = tokio::task::spawn_blocking(move || {
+        threads.into_iter().for_each(join);
+        if let Some(log) = front.as_ref().and_then(|front| front.access_log()) {
+            log.finish(LAST_LINES);
+        }
+    });
     let drained = async {
         let helpers = async {
             keeper.close().await;
@@ -496,6 +513,7 @@ fn needs_restart(before: &Config, after: &Config) -> Vec<&'static str> {
     match (&before.front, &after.front) {
         (Some(before), Some(after)) => {
             check("front.listen", before.listen == after.listen);
+            check("front.access-log", before.access_log == after.access_log);
             check("front.threads", before.threads == after.threads);
             check("front.max-connections", before.max_connections == after.max_connections);
         }

@@ -4,6 +4,7 @@
 //! what they share is a [`FrontState`], and no reader of it ever waits.
 
 pub mod abilities;
+pub mod access;
 mod alpn;
 mod connection;
 mod deadline;
@@ -33,6 +34,7 @@ use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio::time::{interval, timeout};
 
+pub use self::access::{AccessLog, AccessLogError};
 #[cfg(fuzzing)]
 pub use self::frames::count_frames;
 pub use self::resolver::CertificateResolver;
@@ -56,6 +58,7 @@ pub struct FrontState {
     /// What is answered to CAs that ask in a handshake.
     challenges: ChallengeTable,
     routes: ArcSwap<Routes>,
+    access_log: Option<AccessLog>,
     /// What it did.
     pub counts: FrontCounts,
 }
@@ -77,8 +80,20 @@ impl FrontState {
             resolver,
             challenges,
             routes: ArcSwap::from_pointee(Routes::new(front)),
+            access_log: None,
             counts: FrontCounts::default(),
         }
+    }
+
+    /// Writes a line for each response there.
+    #[must_use]
+    pub fn with_access_log(self, access_log: Option<AccessLog>) -> Self {
+        Self { access_log, ..self }
+    }
+
+    /// The access log, where there is one.
+    pub fn access_log(&self) -> Option<&AccessLog> {
+        self.access_log.as_ref()
     }
 
     /// The certificates.
@@ -87,8 +102,11 @@ impl FrontState {
     }
 
     /// Follows a changed configuration: routes at the next request, deadlines at the next connection.
-    /// Listeners, threads and the connection cap stay as they are.
+    /// Listeners, threads, the connection cap and the access log stay as they are; the log's file is opened anew.
     pub fn reload(&self, front: &Front) {
+        if let Some(log) = &self.access_log {
+            log.reopen();
+        }
         self.resolver.set_default(front.default_certificate.as_deref());
         self.routes.store(Arc::new(Routes::new(front)));
     }
@@ -139,6 +157,15 @@ pub async fn serve(
             pools.prune();
         }
     });
+    let flushing = thread.clone();
+    let flushing = spawn_local(async move {
+        let Some(log) = flushing.state.access_log() else { return };
+        let mut ticks = interval(access::FLUSH);
+        loop {
+            ticks.tick().await;
+            flushing.lines.flush(log);
+        }
+    });
     for accepting in loops {
         if let Err(error) = accepting.await {
             tracing::error!(%error, "an accept loop ended before its time; this is a bug, please report it");
@@ -151,6 +178,10 @@ pub async fn serve(
         connections.drained().await;
     }
     pruning.abort();
+    flushing.abort();
+    if let Some(log) = thread.state.access_log() {
+        thread.lines.flush(log);
+    }
     Ok(())
 }
 

@@ -75,6 +75,10 @@ pub(super) fn text(overview: &Overview) -> String {
             failed,
         );
     }
+    if let Some(lost) = overview.counts.log_lost {
+        let lost = ConstCounter::new(lost);
+        all.register("access_log_lines_lost", "Lines of the access log that were dropped", lost);
+    }
     let mut text = String::new();
     // Writing into a text does not fail.
     let _ = prometheus_client::encoding::text::encode(&mut text, &all);

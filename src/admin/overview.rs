@@ -51,6 +51,8 @@ pub struct Counts {
     pub refused: u64,
     /// Connections to the front, and those that did not get beyond the handshake; `None` without a front.
     pub front: Option<(u64, u64)>,
+    /// Lines of the access log that were dropped; `None` without one.
+    pub log_lost: Option<u64>,
 }
 
 impl Overview {

@@ -221,6 +221,7 @@ impl Desk {
                     .front
                     .as_ref()
                     .map(|front| (front.counts.connections.get(), front.counts.no_handshake.get())),
+                log_lost: self.actions.front.as_ref().and_then(|front| Some(front.access_log()?.lost())),
             },
         }
     }

@@ -5,14 +5,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::acme::existing_file;
+use super::files::absolute;
 use super::gate::{listen, trusted_proxies};
 use super::keys::nearest;
 use super::problem::seen;
-use super::section::Section;
+use super::section::{Section, one_of};
 use super::upstream::{Usual, of_front, of_site};
-use super::{CertificateRequest, ForeignCertificate, Front, Site, SiteName, Upstream};
+use super::{
+    AccessLog, CertificateRequest, ForeignCertificate, Front, LogFormat, LogPlace, Site, SiteName, Upstream,
+};
 use crate::front::{TicketKeyError, TicketKeys};
 use crate::hostname::Identifier;
+use crate::sandbox::plan::is_common;
 
 /// Most threads that are started without being asked for.
 const MAX_DEFAULT_THREADS: usize = 64;
@@ -44,6 +48,7 @@ pub(super) fn front(
         max_body: max_body(&section),
         hsts: hsts(&section.table("hsts")),
         ticket_key_file: ticket_key_file(&section),
+        access_log: access_log(&section.table("access-log")),
         max_connections: section.integer("max-connections", 4096, 1..=1_000_000),
         threads: section.integer("threads", cores, 1..=256),
         handshake_timeout: section.duration("handshake-timeout", 10 * SECOND, TENTH..=300 * SECOND),
@@ -97,6 +102,36 @@ fn hsts(section: &Section<'_>) -> Option<String> {
         }
     }
     Some(value)
+}
+
+/// A folder that holds much else is nothing that the daemon may write in: a file that was moved could not be made anew.
+fn access_log(section: &Section<'_>) -> Option<AccessLog> {
+    if !section.is_present() {
+        return None;
+    }
+    let formats = [("combined", LogFormat::Combined), ("json", LogFormat::Json)];
+    let format = section.parsed("format", LogFormat::Combined, |text| one_of(text, "format", &formats));
+    let Some(entry) = section.entry("file") else {
+        section.refuse_missing(
+            "file",
+            "missing; write where the log is to be, as in `file = \"/var/log/wicketgate/access.log\"`, or \"-\" for the standard output",
+        );
+        return None;
+    };
+    let place = entry.parsed(|text| {
+        if text == "-" {
+            return Ok(LogPlace::Stdout);
+        }
+        let path = absolute(text, entry.origin())?;
+        match path.parent() {
+            Some(folder) if !is_common(folder) => Ok(LogPlace::File(path)),
+            folder => Err(format!(
+                "{} holds much else, and the daemon has to be allowed to write in the log's folder; name a folder of the log's own, as in \"/var/log/wicketgate/access.log\"",
+                seen(&folder.unwrap_or(&path).display().to_string())
+            )),
+        }
+    })?;
+    Some(AccessLog { place, format })
 }
 
 /// Whether a foreign certificate covers a name is known only once it is read: then nothing is said.

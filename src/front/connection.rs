@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use http::request::Parts;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::service::Service;
@@ -20,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
+use super::access::Record;
 use super::deadline::Deadline;
 use super::frames::Counted;
 use super::headers::Provenance;
@@ -78,11 +80,16 @@ pub(super) struct Session {
 
 impl Client {
     /// Begins a request.
-    pub(super) fn begin(self: &Rc<Self>) -> Underway {
+    pub(super) fn begin(self: &Rc<Self>, request: &Parts) -> Underway {
+        let now = Instant::now();
         self.active.set(self.active.get() + 1);
-        self.changed.set(Instant::now());
+        self.changed.set(now);
         self.spoke.set(true);
-        Underway { client: self.clone(), owed: false, _busy: self.admission.busy() }
+        let state = &self.thread.state;
+        let record = state
+            .access_log()
+            .map(|_| Record::new(self.address, &state.routes().trusted_proxies, request, now));
+        Underway { client: self.clone(), owed: false, record, _busy: self.admission.busy() }
     }
 
     /// What the upstream is told of the client at that address, which has asked for a host of this connection's
@@ -134,10 +141,19 @@ impl Client {
 pub(super) struct Underway {
     client: Rc<Client>,
     owed: bool,
+    /// For the access log, where there is one.
+    record: Option<Box<Record>>,
     _busy: BusyGuard,
 }
 
 impl Underway {
+    /// What the access log is to say of it, if there is one.
+    pub(super) fn record(&mut self, note: impl FnOnce(&mut Record)) {
+        if let Some(record) = &mut self.record {
+            note(record);
+        }
+    }
+
     /// A piece of the response has been handed out.
     pub(super) fn gave(&mut self) {
         self.client.changed.set(Instant::now());
@@ -158,6 +174,9 @@ impl Drop for Underway {
     fn drop(&mut self) {
         self.asked();
         let client = &self.client;
+        if let (Some(record), Some(log)) = (&self.record, client.thread.state.access_log()) {
+            client.thread.lines.add(log, record, client.session.version);
+        }
         client.changed.set(Instant::now());
         client.active.set(client.active.get() - 1);
         // A task of its own may have carried the request; the connection must set its deadline anew.

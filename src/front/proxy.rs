@@ -11,6 +11,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::access::Record;
 use super::connection::{Client, Underway};
 use super::headers::{self, X_FORWARDED_FOR};
 use super::routes::{Limits, requested_host};
@@ -48,13 +49,15 @@ pub(super) fn answer(client: &Rc<Client>, request: Request<Incoming>) -> Answeri
     match route(client, request) {
         Ok(onward) => Answering::Coming(Box::pin(pass_on(client.clone(), onward))),
         Err(mut response) => {
-            add_hsts(client, &mut response);
+            finish(client, &mut response);
             Answering::Known(Some(response))
         }
     }
 }
 
-fn add_hsts(client: &Client, response: &mut Response<ResponseBody>) {
+fn finish(client: &Client, response: &mut Response<ResponseBody>) {
+    let status = response.status();
+    response.body_mut().record(|record| record.answers(status));
     if let Some(hsts) = &client.thread.state.routes().hsts {
         // The application may know better.
         response.headers_mut().entry(STRICT_TRANSPORT_SECURITY).or_insert_with(|| hsts.clone());
@@ -73,8 +76,8 @@ struct Onward {
 
 /// Which application a request is for, and what it gets to see of it; or the answer, where it is for none.
 fn route(client: &Rc<Client>, request: Request<Incoming>) -> Result<Onward, Box<Response<ResponseBody>>> {
-    let underway = client.begin();
     let (mut parts, incoming) = request.into_parts();
+    let underway = client.begin(&parts);
     client.unread.set(!incoming.is_end_stream());
     let version = parts.version;
     if parts.method == Method::CONNECT {
@@ -131,9 +134,11 @@ fn route(client: &Rc<Client>, request: Request<Incoming>) -> Result<Onward, Box<
 
 async fn pass_on(client: Rc<Client>, mut onward: Onward) -> Result<Response<ResponseBody>, Abandoned> {
     let pools = &client.thread.pools;
+    onward.underway.record(Record::sends);
     let sent = upstream::send(pools, &onward.upstream, onward.limits, &mut onward.prepared).await;
     client.unread.set(onward.prepared.is_unread());
-    let Onward { upstream, version, underway, .. } = onward;
+    let Onward { upstream, version, mut underway, .. } = onward;
+    underway.record(Record::hears);
     let mut response = match sent {
         Ok(Answer::Response(mut response)) => {
             let status = response.status();
@@ -144,12 +149,13 @@ async fn pass_on(client: Rc<Client>, mut onward: Onward) -> Result<Response<Resp
         Ok(Answer::Switched(mut response, switched)) => {
             let status = response.status();
             headers::forward_response(response.headers_mut(), status, version);
+            underway.record(|record| record.answers(status));
             client.switch(switched, underway);
             response.map(|()| ResponseBody(Content::Full(None)))
         }
         Err(failure) => failed(&client, &upstream, &failure, underway)?,
     };
-    add_hsts(&client, &mut response);
+    finish(&client, &mut response);
     Ok(response)
 }
 
@@ -212,8 +218,17 @@ impl ResponseBody {
         Self(Content::Full(Some((bytes, underway))))
     }
 
-    fn download(download: Download, underway: Underway) -> Self {
+    fn download(download: Download, mut underway: Underway) -> Self {
+        if download.is_end_stream() {
+            underway.record(Record::ends);
+        }
         Self(Content::Download(download, underway))
+    }
+
+    fn record(&mut self, note: impl FnOnce(&mut Record)) {
+        if let Content::Full(Some((_, underway))) | Content::Download(_, underway) = &mut self.0 {
+            underway.record(note);
+        }
     }
 }
 
@@ -227,12 +242,20 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Interrupted>>> {
         let this = self.get_mut();
         match &mut this.0 {
-            Content::Full(full) => Poll::Ready(full.take().map(|(bytes, _)| Ok(Frame::data(bytes)))),
+            Content::Full(full) => Poll::Ready(full.take().map(|(bytes, mut underway)| {
+                underway.record(|record| record.gives(bytes.len(), true));
+                Ok(Frame::data(bytes))
+            })),
             Content::Download(download, underway) => {
                 underway.asked();
-                let polled = Pin::new(download).poll_frame(context);
+                let polled = Pin::new(&mut *download).poll_frame(context);
                 match &polled {
-                    Poll::Ready(Some(Ok(_))) => underway.gave(),
+                    Poll::Ready(Some(Ok(frame))) => {
+                        underway.gave();
+                        let bytes = frame.data_ref().map_or(0, Bytes::len);
+                        underway.record(|record| record.gives(bytes, download.is_end_stream()));
+                    }
+                    Poll::Ready(None) => underway.record(Record::ends),
                     Poll::Ready(Some(Err(error))) => tracing::debug!(%error, "a response was cut short"),
                     _ => {}
                 }

@@ -259,6 +259,7 @@ mod tests {
             max_body: None,
             hsts: None,
             ticket_key_file: None,
+            access_log: None,
             max_connections: 10,
             threads: 1,
             handshake_timeout: Duration::from_secs(1),

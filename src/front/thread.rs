@@ -12,6 +12,7 @@ use hyper_util::rt::TokioTimer;
 use tokio::time::Instant;
 
 use super::FrontState;
+use super::access::Buffer;
 use super::tunnel::Scratch;
 use super::upstream::Pools;
 
@@ -33,6 +34,8 @@ pub(super) struct Thread {
     pub(super) pools: Rc<Pools>,
     pub(super) scratch: Scratch,
     pub(super) watch: Watch,
+    /// Of the access log.
+    pub(super) lines: Buffer,
     pub(super) http1: http1::Builder,
     pub(super) http2: http2::Builder<LocalExecutor>,
 }
@@ -55,6 +58,7 @@ impl Thread {
             pools: Rc::default(),
             scratch: Scratch::default(),
             watch: Watch::default(),
+            lines: Buffer::default(),
             http1,
             http2,
         }

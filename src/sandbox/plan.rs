@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Config, GateOpen, Issuer, Place};
+use crate::config::{AccessLog, Config, GateOpen, Issuer, LogPlace, Place};
 
 /// What is needed from now on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub struct Plan {
     pub read: BTreeSet<PathBuf>,
     /// Folders to read and to write in.
     pub write: BTreeSet<PathBuf>,
+    /// Folders in which files are made and written, and nothing is removed.
+    pub append: BTreeSet<PathBuf>,
     /// Folders in which a name may be removed.
     pub remove: BTreeSet<PathBuf>,
     /// TCP ports to listen on, later than now.
@@ -104,6 +106,9 @@ impl Plan {
         plan.connect.extend(endpoints.map(|endpoint| endpoint.port));
         if let Some(front) = &config.front {
             plan.connect.extend(front.listen.iter().map(|address| address.port()));
+            if let Some(AccessLog { place: LogPlace::File(path), .. }) = &front.access_log {
+                plan.append.extend(path.parent().map(Path::to_owned));
+            }
             let upstreams = front.sites.iter().map(|site| &site.upstream).chain([&front.upstream]);
             plan.connect.extend(upstreams.filter_map(|upstream| match upstream.place()? {
                 Place::Tcp { port, .. } => Some(*port),
@@ -136,7 +141,8 @@ fn around(file: &Path) -> PathBuf {
     file.parent().filter(|folder| !is_common(folder)).unwrap_or(file).to_owned()
 }
 
-fn is_common(folder: &Path) -> bool {
+/// Whether much else is in a folder than what a program of ours has there.
+pub fn is_common(folder: &Path) -> bool {
     let is = |common: &[&str]| common.iter().any(|common| folder == Path::new(common));
     // What is directly under these is somebody's home, or many programs' own.
     let is_in = |common: &[&str]| {

@@ -77,7 +77,8 @@ fn rules(plan: &Plan) -> Result<RulesetCreated, RulesetError> {
     let read = AccessFs::from_read(WANTED) & !BitFlags::from(AccessFs::Execute);
     let write = AccessFs::from_all(WANTED) & !BitFlags::from(AccessFs::Execute);
     let remove = BitFlags::from(AccessFs::RemoveFile);
-    let all = [(&plan.read, read), (&plan.write, write), (&plan.remove, remove)];
+    let append = AccessFs::WriteFile | AccessFs::MakeReg;
+    let all = [(&plan.read, read), (&plan.write, write), (&plan.append, append), (&plan.remove, remove)];
     for (path, access) in all.into_iter().flat_map(|(paths, access)| paths.iter().map(move |p| (p, access))) {
         // What is not there needs no rule.
         let Ok(opened) = PathFd::new(path) else { continue };

@@ -10,8 +10,8 @@ use crate::bed::set_mode;
 use clap::Parser;
 use proptest::prelude::*;
 use wicketgate::config::{
-    Config, ConfigError, Flags, Front, Issuer, KeyType, MailSecurity, OpeningWay, Partial, Place, Rate,
-    RateLimits, Raw, RedirectHosts, Service, Upstream,
+    AccessLog, Config, ConfigError, Flags, Front, Issuer, KeyType, LogFormat, LogPlace, MailSecurity,
+    OpeningWay, Partial, Place, Rate, RateLimits, Raw, RedirectHosts, Service, Upstream,
 };
 
 fn folder(name: &str) -> PathBuf {
@@ -171,6 +171,7 @@ fn sidecar() {
     assert_eq!((front.threads, front.max_connections), (2, 4096));
     assert_eq!(front.connect_timeout, Duration::from_millis(500));
     assert_eq!(front.response_timeout, Duration::from_secs(5400));
+    assert_eq!(front.access_log, Some(AccessLog { place: LogPlace::Stdout, format: LogFormat::Json }));
     assert_eq!(config.gate.redirect.hosts, RedirectHosts::Any);
     let eab = config.acme.eab.first().unwrap();
     assert_eq!(eab.hmac_key_file, folder("tests/configs/valid/eab.key").canonical());
@@ -449,6 +450,7 @@ fn the_full_example_loads() {
         max_body: None,
         hsts: None,
         ticket_key_file: None,
+        access_log: None,
         threads: plain_front.threads,
         ..shown
     };

@@ -3,6 +3,7 @@
 
 mod rig;
 
+mod access;
 mod bodies;
 mod browser;
 mod deadlines;

@@ -312,3 +312,55 @@ fn a_user_that_nobody_can_become_is_told() {
     let daemon = Process::start("wicketgate run", &mut command);
     daemon.wait_for_line("`user = \"nobody\"` needs a start by root");
 }
+
+/// The daemon's user makes it, and makes it anew when it was moved, in a folder in which he can do nothing else.
+#[test]
+fn the_access_log_is_written_from_within() {
+    needs!("root", "openssl", "curl");
+    let bed = Bed::new();
+    set_mode(bed.dir(), 0o755);
+    let setup = Setup::embedded(&bed).certificate(&[NAME]);
+    let logs = bed.path("logs");
+    for (folder, mode) in [(&setup.state, 0o700), (&logs, 0o750)] {
+        fs::create_dir(folder).unwrap();
+        set_mode(folder, mode);
+        chown(folder, Some(USER.1), Some(USER.1)).unwrap();
+    }
+    let (file, moved) = (logs.join("access.log"), logs.join("access.log.1"));
+    let mut setup = setup.tables(&format!("[front.access-log]\nfile = {file:?}\n"));
+    setup.top = "sandbox = \"required\"\n".to_owned();
+    let (daemon, _) = setup.start_until_served(&bed, NAME);
+    let ask = |path: &str| {
+        let url = format!("https://{NAME}:{}{path}", setup.front);
+        let resolve = format!("{NAME}:{}:127.0.0.1", setup.front);
+        run(Command::new("curl").args(["-sk", "--resolve", &resolve, &url])).expect_code(0);
+    };
+    let wait_for = |path: &str| {
+        until("the line is there", || fs::read_to_string(&file).ok().filter(|text| text.contains(path)))
+    };
+    ask("/one");
+    assert!(wait_for("\"GET /one HTTP/2.0\" 200 ").starts_with("127.0.0.1 - - ["));
+    let meta = fs::metadata(&file).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&meta), USER.1);
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&meta.permissions()) & 0o7777 & !0o640, 0);
+    fs::rename(&file, &moved).unwrap();
+    setup.command(&bed, &["reload"]).expect_code(0);
+    until("it is made anew", || file.exists().then_some(()));
+    ask("/two");
+    assert!(!wait_for("/two").contains("/one"));
+    // Another place needs a new start.
+    let text = setup.text().replace("access.log", "other.log");
+    bed.write("wicketgate.toml", text);
+    let told = run(crate::bed::wicketgate::command(&bed.path("wicketgate.toml")).arg("reload")).text();
+    assert!(told.contains("a change of front.access-log needs a restart"), "{told}");
+    drop(daemon);
+
+    // A folder that is not his.
+    chown(&logs, Some(0), Some(0)).unwrap();
+    let mut daemon = setup.start(&bed);
+    daemon.process.wait_for_line("the access log ");
+    assert_ne!(daemon.process.wait(crate::bed::PATIENCE).code(), Some(0));
+    let told = daemon.process.lines().join("\n");
+    assert!(told.contains("cannot be opened: Permission denied"), "{told}");
+    assert!(told.contains(&format!("`install -d -m 0750 -o {} {}`", USER.1, logs.display())), "{told}");
+}

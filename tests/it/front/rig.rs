@@ -30,7 +30,7 @@ use tokio_rustls::client::TlsStream;
 use wicketgate::certificate::Certificate;
 use wicketgate::challenge::ChallengeTable;
 use wicketgate::config::{Front, Place, Upstream};
-use wicketgate::front::{CertificateResolver, FrontState, serve};
+use wicketgate::front::{AccessLog, CertificateResolver, FrontState, serve};
 use wicketgate::net::drain::StopTrigger;
 use wicketgate::net::listen::{ListenOptions, bind};
 
@@ -129,6 +129,7 @@ pub(super) fn settings(upstream: Upstream) -> Front {
         max_body: None,
         hsts: None,
         ticket_key_file: None,
+        access_log: None,
         max_connections: 1000,
         threads: 1,
         handshake_timeout: PATIENCE,
@@ -161,8 +162,9 @@ impl Rig {
 
     /// One without any certificate.
     pub(super) fn bare(front: &Front, grace: Duration) -> Self {
-        let state =
-            Arc::new(FrontState::new(CertificateResolver::new().unwrap(), front, ChallengeTable::new()));
+        let log = front.access_log.as_ref().map(|log| AccessLog::open(log).unwrap());
+        let state = FrontState::new(CertificateResolver::new().unwrap(), front, ChallengeTable::new());
+        let state = Arc::new(state.with_access_log(log));
         let listener =
             bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), &ListenOptions { reuse_port: true }).unwrap();
         let address = listener.local_addr().unwrap();
