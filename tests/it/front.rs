@@ -1,11 +1,13 @@
 //! The TLS front over loopback: real TLS clients on one side, real sockets for an application on the
 //! other.
 
+mod frames;
 mod rig;
 
 mod access;
 mod bodies;
 mod browser;
+mod conformance;
 mod deadlines;
 mod ending;
 mod floods;

@@ -6,33 +6,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use wicketgate::clock;
 
-use super::rig::{App, Rig, get, soon, text};
+use super::frames::*;
+use super::rig;
+use super::rig::{App, Rig, soon, text};
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Frames that are sent at most, where the connection is not ended before.
 const FRAMES: u32 = 200_000;
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const PRIORITY: u8 = 2;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-
-/// RFC 9113 section 4.1.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
-/// `GET https://a.test/` by HPACK's static table, the authority as a literal (RFC 7541 appendix A).
-fn request() -> Vec<u8> {
-    [&[0x82, 0x87, 0x84, 0x01, 6][..], b"a.test"].concat()
-}
 
 /// A frame of a flood, by its number; streams of a client are odd.
 type Flood = fn(u32) -> Vec<u8>;
@@ -44,29 +23,29 @@ fn stream(n: u32) -> u32 {
 const FLOODS: [(&str, Flood); 9] = [
     ("rapid reset", |n| {
         [
-            frame(HEADERS, END_HEADERS | END_STREAM, stream(n), &request()),
+            frame(HEADERS, END_HEADERS | END_STREAM, stream(n), &get()),
             frame(RST_STREAM, 0, stream(n), &[0, 0, 0, 8]),
         ]
         .concat()
     }),
-    ("requests that are never finished", |n| frame(HEADERS, END_HEADERS, stream(n), &request())),
+    ("requests that are never finished", |n| frame(HEADERS, END_HEADERS, stream(n), &get())),
     ("a header without end", |n| match n {
-        0 => frame(HEADERS, 0, 1, &request()),
+        0 => frame(HEADERS, 0, 1, &get()),
         _ => frame(CONTINUATION, 0, 1, &[[0x00, 1, b'x', 1, b'y'].as_slice(); 200].concat()),
     }),
     ("empty continuations", |n| match n {
-        0 => frame(HEADERS, 0, 1, &request()),
+        0 => frame(HEADERS, 0, 1, &get()),
         _ => frame(CONTINUATION, 0, 1, &[]),
     }),
     ("a header that unfolds", |n| {
         // A field of 3,900 bytes put into the table, and then 8,000 references to it (an HPACK bomb).
         let long = [&[0x40, 1, b'x', 0x7f, 0xbd, 0x1d][..], &[b'y'; 3900]].concat();
-        frame(HEADERS, END_HEADERS | END_STREAM, stream(n), &[request(), long, vec![0xbe; 8000]].concat())
+        frame(HEADERS, END_HEADERS | END_STREAM, stream(n), &[get(), long, vec![0xbe; 8000]].concat())
     }),
     ("pings", |_| frame(PING, 0, 0, &[7; 8])),
     ("settings", |_| frame(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 100])),
     ("empty data", |n| match n {
-        0 => frame(HEADERS, END_HEADERS, 1, &request()),
+        0 => frame(HEADERS, END_HEADERS, 1, &get()),
         _ => frame(DATA, 0, 1, &[]),
     }),
     ("priorities and windows", |n| {
@@ -83,8 +62,7 @@ struct Came {
 }
 
 async fn flood(rig: &Rig, of: Flood) -> Came {
-    let stream = soon(rig.tls(rig.authority.client(&["h2"]), "a.test")).await.unwrap();
-    let (mut read, mut write) = tokio::io::split(stream);
+    let (mut read, mut write) = tokio::io::split(ByHand::open(rig).await.into_stream());
     let began = clock::monotonic();
     let mut reading = tokio::spawn(async move {
         let mut buffer = vec![0; 64 * 1024];
@@ -127,7 +105,7 @@ async fn floods_of_frames_cost_little_and_harm_nobody() {
             let mut count = 0;
             loop {
                 let began = clock::monotonic();
-                let response = soon(honest.send_request(get("https://a.test/"))).await.unwrap();
+                let response = soon(honest.send_request(rig::get("https://a.test/"))).await.unwrap();
                 assert_eq!(text(response).await, "honest");
                 slowest = slowest.max(began.elapsed());
                 count += 1;
