@@ -219,3 +219,10 @@ fn assert_reads_again(
     process::run(std::process::Command::new(&reload[0]).args(&reload[1..])).expect_code(0);
     until("the server serves the second certificate", || (served()? == second).then_some(()));
 }
+
+/// Resident memory of a process, kB.
+pub(crate) fn resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}

@@ -17,7 +17,7 @@ use crate::bed::client::get;
 use crate::bed::process::{Process, run};
 use crate::bed::random::Random;
 use crate::bed::wicketgate::{PROGRAM, Setup, clean, command};
-use crate::bed::{Bed, PATIENCE, needs, until};
+use crate::bed::{Bed, PATIENCE, needs, resident, until};
 
 const NAME: &str = "www.example.test";
 const TOKEN: &str = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA";
@@ -167,13 +167,6 @@ fn guesses_and_encodings_hit_nothing_and_read_no_file() {
     assert_eq!(read, Vec::<&str>::new());
     // The honest one is answered as ever.
     assert_eq!(get(setup.gate, NAME, &path).unwrap().body, ANSWER.as_bytes());
-}
-
-/// Resident memory, kB.
-fn resident(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.split_whitespace().next().unwrap().parse().unwrap()
 }
 
 #[test]

@@ -38,7 +38,8 @@ fuzz_target!(|bytes: &[u8]| {
             let mut sent = headers.clone();
             let upgrade = wanted_upgrade(version, &headers, has_body);
             assert!(upgrade.is_none() || !has_body && version == Version::HTTP_11);
-            forward_request(&mut sent, version, has_body, upgrade.clone(), &provenance);
+            forward_request(&mut sent, version, has_body, upgrade.clone());
+            provenance.insert_into(&mut sent);
             check_request(&sent, &headers, &provenance, upgrade.as_ref(), version, has_body);
         }
         for status in [StatusCode::SWITCHING_PROTOCOLS, StatusCode::OK, StatusCode::NO_CONTENT] {

@@ -212,8 +212,4 @@ impl ByHand {
         self.0.read_exact(&mut payload).await.ok()?;
         Some(Frame { kind, flags, stream: u32::from_be_bytes(stream), payload })
     }
-
-    pub(super) fn into_stream(self) -> TlsStream<TcpStream> {
-        self.0
-    }
 }

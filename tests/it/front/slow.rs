@@ -28,7 +28,7 @@ use super::rig::{App, Pieces, get, over, soon, text};
 use crate::bed::client::get as get_plain;
 use crate::bed::process::{Process, run_within};
 use crate::bed::wicketgate::{Daemon, Setup};
-use crate::bed::{Bed, needs};
+use crate::bed::{Bed, needs, resident};
 
 const NAME: &str = "www.example.test";
 /// How long a stranger stands before it comes anew: longer than a handshake may take.
@@ -230,13 +230,6 @@ fn start(bed: &Bed, port: u16) -> (Setup, Daemon, SocketAddr) {
     setup.wait_until_served(NAME);
     let front = SocketAddr::from(([127, 0, 0, 1], setup.front));
     (setup, Daemon { process: daemon }, front)
-}
-
-/// Resident memory of a process, kB.
-fn resident(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.split_whitespace().next().unwrap().parse().unwrap()
 }
 
 #[tokio::test]
