@@ -33,6 +33,7 @@ use std::net::SocketAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::foreign::FilesStatus;
 use crate::hostname::Identifier;
 use crate::preflight::{self, Certainty, Finding};
 use crate::renewal::{Asked, CertificateStatus, Outcome};
@@ -63,8 +64,11 @@ pub struct StatusReport {
     /// What came of each part of the daemon's sandbox; empty where it is off.
     #[serde(default)]
     pub sandbox: Vec<Part>,
-    /// Every configured certificate.
+    /// Every configured certificate that is obtained here.
     pub certificates: Vec<CertificateStatus>,
+    /// Those that somebody else obtains, and that come from files.
+    #[serde(default)]
+    pub from_files: Vec<FilesStatus>,
 }
 
 /// The gate's state.

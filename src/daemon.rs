@@ -261,6 +261,9 @@ async fn control(
         .map(|resolver| ForeignCertificates::new(&config, resolver.clone(), gate.served.clone()));
     let ticket_file =
         resolver.as_ref().map(|resolver| TicketFile::new(&config, resolver.clone(), ticket_keys));
+    if let Some(foreign) = foreign.clone() {
+        notices.watch_files(Rc::new(move || foreign.status()));
+    }
     let front = match (&config.front, resolver) {
         (Some(front), Some(resolver)) => {
             // As whom the daemon is from now on, for it will be opened again.
@@ -329,6 +332,10 @@ async fn control(
         openings: Box::new({
             let openings = openings.clone();
             move || openings.state()
+        }),
+        from_files: Box::new({
+            let foreign = foreign.clone();
+            move || foreign.as_ref().map(|foreign| foreign.status()).unwrap_or_default()
         }),
         log: log.clone(),
         since: Timestamp::try_from(clock::now()).unwrap_or(Timestamp::MAX),

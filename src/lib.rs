@@ -45,6 +45,7 @@ pub mod certificate;
 pub mod challenge;
 pub mod clock;
 pub mod folder;
+pub mod foreign;
 pub mod glob;
 pub mod hostname;
 pub mod words;

@@ -11,6 +11,8 @@ use prometheus_client::registry::Registry;
 
 use super::overview::Overview;
 use super::{GateStatus, OpeningsState};
+use crate::foreign::FilesStatus;
+use crate::renewal::CertificateStatus;
 use crate::sandbox::State;
 
 /// What the text is (OpenMetrics 1.0).
@@ -86,24 +88,40 @@ pub(super) fn text(overview: &Overview) -> String {
 }
 
 fn certificates(all: &mut Registry, overview: &Overview) {
-    let mut family =
-        |name: &str, help: &str, number: &dyn Fn(&crate::renewal::CertificateStatus) -> Option<f64>| {
-            let numbers = Numbers::<OfCertificate>::default();
-            for c in &overview.status.certificates {
-                if let Some(number) = number(c) {
-                    numbers.get_or_create(&OfCertificate { certificate: c.name.clone() }).set(number);
-                }
+    let of_files = |number: &dyn Fn(&FilesStatus) -> Option<f64>| {
+        let numbers = Numbers::<OfCertificate>::default();
+        for files in &overview.status.from_files {
+            if let Some(number) = number(files) {
+                numbers.get_or_create(&OfCertificate { certificate: files.name.clone() }).set(number);
             }
-            all.register(name, help, numbers);
-        };
-    family("certificate_not_before_seconds", "Start of validity of the live certificate", &|c| {
+        }
+        numbers
+    };
+    let mut family = |name: &str,
+                      help: &str,
+                      numbers: Numbers<OfCertificate>,
+                      number: &dyn Fn(&CertificateStatus) -> Option<f64>| {
+        for c in &overview.status.certificates {
+            if let Some(number) = number(c) {
+                numbers.get_or_create(&OfCertificate { certificate: c.name.clone() }).set(number);
+            }
+        }
+        all.register(name, help, numbers);
+    };
+    let from_files = of_files(&|files| files.not_before.map(seconds));
+    family("certificate_not_before_seconds", "Start of validity of the live certificate", from_files, &|c| {
         c.not_before.map(seconds)
     });
+    let from_files = of_files(&|files| files.not_after.map(seconds));
     family(
         "certificate_not_after_seconds",
         "End of validity of the live certificate; missing where there is none",
+        from_files,
         &|c| c.not_after.map(seconds),
     );
+    let family = &mut |name: &str, help: &str, number: &dyn Fn(&CertificateStatus) -> Option<f64>| {
+        family(name, help, Numbers::default(), number);
+    };
     family("certificate_next_order_seconds", "When the next order is due", &|c| Some(seconds(c.next)));
     family("certificate_failures", "Failed attempts in a row", &|c| Some(f64::from(c.failures)));
     family(
@@ -122,6 +140,9 @@ fn certificates(all: &mut Registry, overview: &Overview) {
     family("certificate_untrusted", "The live certificate is from the embedded CA", &|c| {
         Some(truth(c.untrusted))
     });
+    let numbers = of_files(&|files| Some(truth(files.trouble.is_some() || !files.served)));
+    let help = "What is in the files of somebody else's certificate cannot be served";
+    all.register("certificate_files_unusable", help, numbers);
 }
 
 fn deploys(all: &mut Registry, overview: &Overview) {

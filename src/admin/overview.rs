@@ -66,6 +66,13 @@ impl Overview {
                 Some(_) => {}
             }
         }
+        for files in &self.status.from_files {
+            match files.not_after {
+                None => told.push(format!("nothing is served of the files of {}", files.name)),
+                Some(end) if end <= self.at => told.push(format!("the certificate {} has ended", files.name)),
+                Some(_) => {}
+            }
+        }
         told
     }
 }

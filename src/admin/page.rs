@@ -5,6 +5,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::overview::Overview;
 use super::{GateStatus, OpeningsState};
+use crate::foreign::FilesStatus;
 use crate::renewal::CertificateStatus;
 use crate::words::{printable, rough};
 
@@ -21,7 +22,10 @@ const BAR: f64 = 1000.0;
 /// The document.
 pub(super) fn page(overview: &Overview) -> String {
     let certificates = &overview.status.certificates;
-    let worst = certificates.iter().map(|c| standing(c, overview.at).0).max().unwrap_or(Tone::Good);
+    let from_files = &overview.status.from_files;
+    let tones = certificates.iter().map(|c| standing(c, overview.at).0);
+    let worst =
+        tones.chain(from_files.iter().map(|c| files_standing(c, overview.at).0)).max().unwrap_or(Tone::Good);
     let title = format!("{}wicketgate on {}", if worst == Tone::Good { "" } else { "! " }, overview.host);
     let document = html! {
         (DOCTYPE)
@@ -44,7 +48,8 @@ pub(super) fn page(overview: &Overview) -> String {
                         }
                     }
                     @for certificate in certificates { (card(certificate, overview.at)) }
-                    @if certificates.is_empty() { section { p { "No certificate is configured." } } }
+                    @for files in from_files { (files_card(files, overview.at)) }
+                    @if certificates.is_empty() && from_files.is_empty() { section { p { "No certificate is configured." } } }
                     (gate(overview))
                     footer { "This page is made anew each minute. The same for programs: /metrics, /healthz, /readyz." }
                 }
@@ -130,6 +135,40 @@ fn card(c: &CertificateStatus, now: Timestamp) -> Markup {
                 @if let Some(by) = &c.signed_by { "Signed by " (by) ". " }
                 @if !c.failures_left.is_empty() { "Limits at " (c.failures_left_at) ": " (c.failures_left) "." }
             }
+        }
+    }
+}
+
+/// The same of a certificate from files.
+fn files_standing(files: &FilesStatus, now: Timestamp) -> (Tone, String) {
+    match files.not_after {
+        None => (Tone::Bad, "nothing is served".to_owned()),
+        Some(end) if end <= now => (Tone::Bad, format!("ended {} ago", until(now, end))),
+        Some(end) => {
+            let left = format!("{} left", until(now, end));
+            match () {
+                () if files.fraction_left.is_some_and(|fraction| fraction < 0.1) => {
+                    (Tone::Bad, format!("only {left}"))
+                }
+                () if files.trouble.is_some() => (Tone::Warn, format!("{left}, the files cannot be served")),
+                () => (Tone::Good, left),
+            }
+        }
+    }
+}
+
+fn files_card(files: &FilesStatus, now: Timestamp) -> Markup {
+    let (tone, words) = files_standing(files, now);
+    html! {
+        section {
+            div.head { h2 { (files.name) } span class={ "chip " (tone.class()) } { (words) } }
+            p.soft { "for " (files.identifiers.join(", ")) }
+            p {
+                "Somebody else renews it, in " (files.fullchain.display()) "."
+                @if let Some(end) = files.not_after { " It ends " (moment(end)) "." }
+            }
+            @if let Some(trouble) = &files.trouble { p.told.warn-line { "What is in the files now cannot be served: " (printable(trouble, LONGEST)) } }
+            @if let Some(by) = &files.signed_by { p.soft { "Signed by " (by) "." } }
         }
     }
 }

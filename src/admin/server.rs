@@ -29,6 +29,7 @@ use super::{
 use crate::challenge::ChallengeTable;
 use crate::clock;
 use crate::config::GateOpen;
+use crate::foreign::FilesStatus;
 use crate::front::FrontState;
 use crate::gate::GateState;
 use crate::gate::visits::{Outcome as VisitOutcome, Visit};
@@ -64,6 +65,8 @@ pub struct Actions {
     pub front: Option<Arc<FrontState>>,
     /// Whether what stands before the gate is open.
     pub openings: Box<dyn Fn() -> Option<OpeningsState>>,
+    /// What is served of certificates from files.
+    pub from_files: Box<dyn Fn() -> Vec<FilesStatus>>,
     /// Puts an event into the daemon's log.
     pub log: Rc<dyn Fn(&Event)>,
     /// When the daemon was started.
@@ -190,6 +193,7 @@ impl Desk {
             gate: Some(self.gate()),
             sandbox: self.actions.sandbox.clone(),
             certificates: self.actions.keeper.status(),
+            from_files: (self.actions.from_files)(),
         }
     }
 

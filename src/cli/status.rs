@@ -10,6 +10,7 @@ use crate::admin::client::Client;
 use crate::admin::{OpeningsState, StatusReport};
 use crate::clock;
 use crate::config::Config;
+use crate::foreign::FilesStatus;
 use crate::renewal::{CertificateStatus, Lineages, stored_ledger};
 use crate::store::Store;
 use crate::words::rough;
@@ -17,7 +18,7 @@ use crate::words::rough;
 #[derive(Args, Debug)]
 pub(super) struct StatusArguments {
     /// Print JSON: an object with `pid`, `version`, `since`, `digest` and `gate` of the daemon (null where none
-    /// runs) and `certificates`; the README has their fields. The exit code is 0 whatever it shows
+    /// runs), `certificates` and `from-files`; the README has their fields. The exit code is 0 whatever it shows
     #[arg(long)]
     json: bool,
 }
@@ -74,10 +75,11 @@ fn from_disk(config: &Config) -> Result<StatusReport, Failure> {
         output::complain(&sentence);
     }
     let certificates = lineages.status(store.as_ref(), config, &ledger, now);
-    Ok(without_daemon(certificates))
+    let from_files = config.foreign_certificates.iter().map(|c| FilesStatus::on_disk(c, now)).collect();
+    Ok(without_daemon(certificates, from_files))
 }
 
-fn without_daemon(certificates: Vec<CertificateStatus>) -> StatusReport {
+fn without_daemon(certificates: Vec<CertificateStatus>, from_files: Vec<FilesStatus>) -> StatusReport {
     StatusReport {
         pid: None,
         version: None,
@@ -86,6 +88,7 @@ fn without_daemon(certificates: Vec<CertificateStatus>) -> StatusReport {
         gate: None,
         sandbox: Vec::new(),
         certificates,
+        from_files,
     }
 }
 
@@ -129,26 +132,7 @@ fn describe(report: &StatusReport, now: SystemTime) -> String {
         row("issuer", format!("{}{untrusted}", c.issuer));
         match (c.version, c.not_after) {
             (Some(version), Some(not_after)) => {
-                let begins = c.not_before.filter(|begin| SystemTime::from(*begin) > now);
-                let fraction = match c.fraction_left {
-                    Some(fraction) if fraction > 0.0 => {
-                        format!(", {:.0} % of its lifetime", (fraction * 100.0).floor())
-                    }
-                    _ => String::new(),
-                };
-                let left = distance(not_after, now, "left", "ago");
-                row(
-                    "valid",
-                    match begins {
-                        None => format!("until {} ({left}{fraction})", time(not_after)),
-                        Some(begin) => format!(
-                            "NOT BEFORE {}, which is {} (is this machine's clock right?); until {}",
-                            time(begin),
-                            distance(begin, now, "from now", "ago"),
-                            time(not_after)
-                        ),
-                    },
-                );
+                row("valid", validity(c.not_before, not_after, c.fraction_left, now));
                 row("serial", c.serial.clone().unwrap_or_default());
                 for second in &c.also {
                     let end = time(second.not_after);
@@ -206,7 +190,50 @@ fn describe(report: &StatusReport, now: SystemTime) -> String {
             row("deploy", format!("{}: {state}", d.service));
         }
     }
+    for c in &report.from_files {
+        text.push_str(&format!("\n{} (from files; somebody else renews it)\n", c.name));
+        let mut row = |label: &str, value: String| text.push_str(&format!("  {label:<9} {value}\n"));
+        row("files", format!("{}, {}", c.fullchain.display(), c.key.display()));
+        if let Some(not_after) = c.not_after {
+            row("names", c.identifiers.join(", "));
+            row("signed by", c.signed_by.clone().unwrap_or_default());
+            row("valid", validity(c.not_before, not_after, c.fraction_left, now));
+            row("serial", c.serial.clone().unwrap_or_default());
+        }
+        match (&c.trouble, c.served) {
+            (Some(trouble), true) => {
+                row("NOT TAKEN", format!("{trouble}; what is told here is what is served from before"));
+            }
+            (Some(trouble), false) => row("UNUSABLE", trouble.clone()),
+            (None, true) => row("served", "by the TLS front".to_owned()),
+            (None, false) => row("served", "not now".to_owned()),
+        }
+    }
     text
+}
+
+/// From when to when a certificate is valid, and what is left of that.
+fn validity(
+    not_before: Option<Timestamp>,
+    not_after: Timestamp,
+    fraction_left: Option<f64>,
+    now: SystemTime,
+) -> String {
+    if let Some(begin) = not_before.filter(|begin| SystemTime::from(*begin) > now) {
+        return format!(
+            "NOT BEFORE {}, which is {} (is this machine's clock right?); until {}",
+            time(begin),
+            distance(begin, now, "from now", "ago"),
+            time(not_after)
+        );
+    }
+    let fraction = match fraction_left {
+        Some(fraction) if fraction > 0.0 => {
+            format!(", {:.0} % of its lifetime", (fraction * 100.0).floor())
+        }
+        _ => String::new(),
+    };
+    format!("until {} ({}{fraction})", time(not_after), distance(not_after, now, "left", "ago"))
 }
 
 fn time(moment: Timestamp) -> String {
@@ -239,7 +266,7 @@ mod tests {
             certificate[key] = value.clone();
         }
         let certificates = vec![serde_json::from_value(certificate).unwrap()];
-        let report = without_daemon(certificates);
+        let report = without_daemon(certificates, Vec::new());
         let now: Timestamp = "2026-11-27T00:00:00Z".parse().unwrap();
         describe(&report, now.into())
     }

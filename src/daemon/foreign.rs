@@ -1,26 +1,23 @@
 //! Certificates of somebody else, read from files and read again when these change. Whoever writes them does it in some
 //! order, and may be interrupted: what does not fit together is told and waited out, and the last good pair stays.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
-use std::io;
-use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 
 use super::watched::{INTERVAL, Mark, Trouble, mark};
-use crate::certificate::Certificate;
 use crate::clock;
 use crate::config::{Config, ForeignCertificate};
-use crate::folder::read_file;
+use crate::foreign::{FilesStatus, read};
 use crate::front::CertificateResolver;
 use crate::hostname::Identifier;
-
-/// The largest file that is read, bytes.
-const LIMIT: u64 = 1 << 20;
+use crate::notify::expiry::{Stage, stage};
+use crate::words::rough;
 
 /// The usual reason for a chain of one.
 const CERT_PEM: &str = "clients that have not met that issuer before turn away; is it `cert.pem` in the place of `fullchain.pem`?";
@@ -31,11 +28,17 @@ pub(super) struct ForeignCertificates {
     /// What the gate redirects for good.
     identifiers: Arc<ArcSwap<BTreeSet<Identifier>>>,
     watched: RefCell<Vec<Watched>>,
+    /// The part of a lifetime below which its end is near.
+    expiring_below: Cell<f64>,
 }
 
 struct Watched {
     certificate: ForeignCertificate,
     marks: Option<[Mark; 2]>,
+    /// What is served.
+    served: Option<FilesStatus>,
+    /// How near its end was when that was logged last.
+    stage: Option<Stage>,
     trouble: Trouble,
 }
 
@@ -45,13 +48,15 @@ impl ForeignCertificates {
         resolver: CertificateResolver,
         identifiers: Arc<ArcSwap<BTreeSet<Identifier>>>,
     ) -> Rc<Self> {
-        let all = Rc::new(Self { resolver, identifiers, watched: RefCell::default() });
+        let watched = RefCell::default();
+        let all = Rc::new(Self { resolver, identifiers, watched, expiring_below: Cell::default() });
         all.reconfigure(config);
         all
     }
 
     /// Follows a changed configuration; reads what is new in it.
     pub(super) fn reconfigure(&self, config: &Config) {
+        self.expiring_below.set(config.notify.expiring_below);
         let mut watched = self.watched.borrow_mut();
         watched.retain(|watched| {
             let stays = config.foreign_certificates.contains(&watched.certificate);
@@ -62,11 +67,9 @@ impl ForeignCertificates {
         });
         for certificate in &config.foreign_certificates {
             if !watched.iter().any(|watched| watched.certificate == *certificate) {
-                watched.push(Watched {
-                    certificate: certificate.clone(),
-                    marks: None,
-                    trouble: Trouble::default(),
-                });
+                let certificate = certificate.clone();
+                let trouble = Trouble::default();
+                watched.push(Watched { certificate, marks: None, served: None, stage: None, trouble });
             }
         }
         drop(watched);
@@ -81,9 +84,16 @@ impl ForeignCertificates {
         }
     }
 
+    /// What is served of each, and why what is in its files is not.
+    pub(super) fn status(&self) -> Vec<FilesStatus> {
+        let now = clock::now();
+        self.watched.borrow().iter().map(|watched| watched.status().at(now)).collect()
+    }
+
     fn look(&self) {
         for watched in self.watched.borrow_mut().iter_mut() {
             watched.look(&self.resolver);
+            watched.look_at_end(self.expiring_below.get(), clock::now());
         }
         let served = self.resolver.served();
         if !self.identifiers.load().is_superset(&served) {
@@ -121,16 +131,42 @@ impl Watched {
                 }
                 self.trouble.is_over();
                 self.marks = marks.ok();
+                self.stage = None;
+                let status = FilesStatus::unknown(&self.certificate).with(&certificate);
+                self.served = Some(FilesStatus { served: true, ..status });
                 let not_after = Timestamp::try_from(certificate.not_after()).unwrap_or(Timestamp::MAX);
-                if certificate.not_after() <= clock::now() {
-                    tracing::error!(certificate = %name, %not_after, "serves the certificate of {}, which has ENDED: whoever renews it has not", fullchain.display());
-                } else {
-                    let serial = certificate.serial();
-                    tracing::info!(certificate = %name, serial, %not_after, "serves the certificate of {}", fullchain.display());
-                }
+                let serial = certificate.serial();
+                tracing::info!(certificate = %name, serial, %not_after, "serves the certificate of {}", fullchain.display());
             }
             Err(e) => self.is_wrong(e),
         }
+    }
+
+    /// Tells when the end of what is served is near, and when it is nearer still: whoever renews it may have failed.
+    fn look_at_end(&mut self, expiring_below: f64, now: SystemTime) {
+        let Some(FilesStatus { not_before: Some(from), not_after: Some(to), .. }) = self.served else {
+            return;
+        };
+        let stage = stage(from.into(), to.into(), expiring_below, now);
+        if stage <= self.stage {
+            return;
+        }
+        self.stage = stage;
+        let ForeignCertificate { name, fullchain, .. } = &self.certificate;
+        let (not_after, fullchain) = (to, fullchain.display());
+        match SystemTime::from(to).duration_since(now) {
+            Ok(left) if stage != Some(Stage::Expired) => {
+                tracing::warn!(certificate = %name, %not_after, "the certificate of {fullchain} expires in {}: whoever renews it has not yet", rough(left));
+            }
+            _ => {
+                tracing::error!(certificate = %name, %not_after, "the certificate of {fullchain} has ENDED: whoever renews it has not");
+            }
+        }
+    }
+
+    fn status(&self) -> FilesStatus {
+        let status = self.served.clone().unwrap_or_else(|| FilesStatus::unknown(&self.certificate));
+        FilesStatus { trouble: self.trouble.told().map(str::to_owned), ..status }
     }
 
     fn is_wrong(&mut self, trouble: String) {
@@ -140,18 +176,4 @@ impl Watched {
             tracing::error!(certificate = %name, "{} and {} cannot be served: {trouble}{stays}", fullchain.display(), key.display());
         }
     }
-}
-
-fn read(fullchain: &Path, key: &Path) -> Result<Certificate, String> {
-    let text = |path: &Path| {
-        let bytes = read_file(path, LIMIT).map_err(|e| match e.kind() {
-            io::ErrorKind::PermissionDenied => format!(
-                "{} may not be read by this process: give its user or its group the right to (and to pass the folders above it)",
-                path.display()
-            ),
-            _ => format!("{}: {e}", path.display()),
-        })?;
-        String::from_utf8(bytes).map_err(|_| format!("{} is no PEM file", path.display()))
-    };
-    Certificate::stored(&text(fullchain)?, &text(key)?).map_err(|e| e.to_string())
 }

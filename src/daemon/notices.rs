@@ -11,6 +11,7 @@ use super::openings::Alarm;
 use crate::clock;
 use crate::config::Config;
 use crate::deploy::{DeployError, Helper};
+use crate::foreign::FilesStatus;
 use crate::hostname::Identifier;
 use crate::notify::notice::{Account, compose, host};
 use crate::notify::{ExpiryWatch, Kind, Notice, Notifier};
@@ -87,6 +88,11 @@ impl Notices {
             let now = Timestamp::try_from(clock::now()).unwrap_or(Timestamp::MAX);
             notices.notifier.tell(&compose(Kind::LeftOpen, account, now, &notices.host));
         })
+    }
+
+    /// Watches what is served of certificates from files, in place of the files themselves.
+    pub(super) fn watch_files(&self, status: Rc<dyn Fn() -> Vec<FilesStatus>>) {
+        self.watch.watch_files(status);
     }
 
     /// Delivers and watches, for ever.

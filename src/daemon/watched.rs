@@ -26,6 +26,11 @@ impl Trouble {
         self.0.is_some()
     }
 
+    /// What was told of it.
+    pub(super) fn told(&self) -> Option<&str> {
+        self.0.as_ref().filter(|(_, is_told)| *is_told).map(|(trouble, _)| trouble.as_str())
+    }
+
     pub(super) fn is_over(&mut self) {
         self.0 = None;
     }
@@ -52,6 +57,9 @@ mod tests {
         for (n, (found, due)) in looks.into_iter().enumerate() {
             assert_eq!(trouble.is_due(found, true), due, "look {n}");
         }
+        assert_eq!(trouble.told(), None);
+        trouble.is_due("half", true);
+        assert_eq!(trouble.told(), Some("half"));
         trouble.is_over();
         assert!(!trouble.is_there());
         assert!(trouble.is_due("none", false) && !trouble.is_due("none", false));

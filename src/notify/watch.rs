@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
@@ -18,6 +19,7 @@ use crate::certificate::Bundle;
 use crate::clock;
 use crate::config::{CertificateRequest, Config, Endpoint};
 use crate::deploy::verify::{Expected, Inspection, Leaf, Roots, Turns, endpoint_of, inspect_all};
+use crate::foreign::FilesStatus;
 use crate::hostname::Identifier;
 use crate::store::outbox::{Kind, Notice};
 use crate::store::{LineageState, Store, live_chains};
@@ -35,13 +37,17 @@ const WITHIN: Duration = Duration::from_secs(20);
 const FRONT: &str = "front";
 
 /// Watches the certificates of a configuration.
-#[derive(Debug)]
 pub struct ExpiryWatch {
     store: Store,
     host: String,
+    /// What is served of certificates from files, where somebody serves them.
+    files: RefCell<Option<FilesSource>>,
     /// Since when something is not as it should be: it may be on its way.
     suspected: RefCell<BTreeMap<Suspicion, Instant>>,
 }
+
+/// Tells what is served of certificates from files.
+type FilesSource = Rc<dyn Fn() -> Vec<FilesStatus>>;
 
 /// A certificate by name, a place by [`Place::cause`], and what was stored then.
 type Suspicion = (String, String, Vec<String>);
@@ -73,7 +79,12 @@ impl Place {
 impl ExpiryWatch {
     /// A watch with a handle of its own to the state directory; `host` is this machine's name.
     pub fn new(store: Store, host: String) -> Self {
-        Self { store, host, suspected: RefCell::default() }
+        Self { store, host, files: RefCell::default(), suspected: RefCell::default() }
+    }
+
+    /// Watches what is served of certificates from files, as this tells, in place of the files themselves.
+    pub fn watch_files(&self, status: FilesSource) {
+        *self.files.borrow_mut() = Some(status);
     }
 
     /// Looks at disk, front and servers, for ever.
@@ -111,7 +122,25 @@ impl ExpiryWatch {
                 }),
             }
         }
+        for files in self.files(&config, now) {
+            let (Some(from), Some(to)) = (files.not_before, files.not_after) else { continue };
+            let (from, to) = (SystemTime::from(from), SystemTime::from(to));
+            shortest = shortest.into_iter().chain(to.duration_since(from).ok()).min();
+            match expiry::stage(from, to, config.notify.expiring_below, now) {
+                Some(stage) => notifier.tell(&files_expiring(stage, &files, to, now, &self.host)),
+                None => Stage::ALL.iter().for_each(|stage| {
+                    notifier.mended(kind_of(*stage), Some(&files.name), Some(stage.cause()));
+                }),
+            }
+        }
         shortest
+    }
+
+    fn files(&self, config: &Config, now: SystemTime) -> Vec<FilesStatus> {
+        match &*self.files.borrow() {
+            Some(served) => served(),
+            None => config.foreign_certificates.iter().map(|c| FilesStatus::on_disk(c, now)).collect(),
+        }
     }
 
     /// Looks once at what the front of this process and the servers show that were given certificates; how
@@ -299,6 +328,46 @@ fn expiring(
         details,
     };
     compose(kind, account, stamp(now), host)
+}
+
+/// Of a certificate that somebody else renews.
+fn files_expiring(stage: Stage, files: &FilesStatus, end: SystemTime, now: SystemTime, host: &str) -> Notice {
+    let (name, path, serial) =
+        (&files.name, files.fullchain.display(), files.serial.as_deref().unwrap_or("?"));
+    let trouble = match &files.trouble {
+        Some(trouble) => format!("; what is in the files now cannot be served: {trouble}"),
+        None => ", and no newer one is there".to_owned(),
+    };
+    let (summary, verb, meaning) = match end.duration_since(now) {
+        Ok(left) if stage != Stage::Expired => (
+            format!("the certificate {name} (from files) expires in {}", rough(left)),
+            "ends",
+            "whoever renews it should have done so by now; after that moment clients refuse to connect",
+        ),
+        _ => (
+            format!("the certificate {name} (from files) has expired"),
+            "ended",
+            "clients refuse to connect, or warn their users",
+        ),
+    };
+    let identifiers: Vec<Identifier> =
+        files.identifiers.iter().filter_map(|name| name.parse().ok()).collect();
+    let mut details = Map::new();
+    details.insert("serial".to_owned(), json!(serial));
+    details.insert("not-after".to_owned(), json!(moment(end)));
+    details.insert("fullchain".to_owned(), json!(path.to_string()));
+    let account = Account {
+        certificate: Some(name),
+        identifiers: &identifiers,
+        cause: stage.cause(),
+        summary: &summary,
+        seen: &format!("the certificate of {path} (serial {serial}) {verb} at {}{trouble}", moment(end)),
+        meaning,
+        remedy: "it is not renewed here: see why whoever writes these files has not (certbot: `certbot renew`, its timer and its log), and whether he writes into these files still; `wicketgate status` shows what is served",
+        next: "the files are read again as soon as they change, and a good pair is served at once",
+        details,
+    };
+    compose(kind_of(stage), account, stamp(now), host)
 }
 
 fn outdated(
