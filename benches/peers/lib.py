@@ -150,8 +150,10 @@ def h2load(url, n, conns, streams=1, h1=False, extra=()):
     cmd = ["taskset", "-c", CLIENT_CPU, "h2load", "-n", str(n), "-c", str(conns), "-m", str(streams), "-t1"]
     if h1:
         cmd.append("--h1")
-    out = subprocess.run([*cmd, *extra, url], capture_output=True, text=True).stdout
+    out = subprocess.run([*cmd, *extra, url], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
     statuses = re.search(r"status codes: (\d+) 2xx, (\d+) 3xx", out)
+    if not statuses:
+        raise RuntimeError(f"h2load told no figures: {out}")
     ok = sum(map(int, statuses.groups()))
     return {"n": ok, "rps": float(re.search(r"finished in [\d.]+\w+, ([\d.]+) req/s", out).group(1)),
             "failed": n - ok}
