@@ -240,6 +240,8 @@ pub struct Gate {
     pub trusted_proxies: Vec<IpNet>,
     /// Most connections at once.
     pub max_connections: usize,
+    /// Of these, most of one network: an IPv4 address, or 64 bits of IPv6.
+    pub max_connections_per_network: usize,
 }
 
 /// `[[gate.opening]]`: a door before the gate, a packet filter's as a rule, that is open during orders.
@@ -338,6 +340,10 @@ pub struct Front {
     pub access_log: Option<AccessLog>,
     /// Most connections at once, over all threads.
     pub max_connections: usize,
+    /// Of these, most of one network: an IPv4 address, or 64 bits of IPv6.
+    pub max_connections_per_network: usize,
+    /// Of these, most in a handshake.
+    pub max_handshakes: usize,
     /// Threads, each with its own listener and upstream pool.
     pub threads: usize,
     /// From a connection's start to the end of its TLS handshake.

@@ -229,7 +229,7 @@ async fn control(
     let (ended, mut broken) = mpsc::unbounded_channel();
     let table = ChallengeTable::new();
     let gate = GateState::new(table.clone(), Policy::from(&config.gate));
-    let limits = GateLimits::new(config.gate.max_connections);
+    let limits = GateLimits::from(&config.gate);
     let mut threads = Vec::new();
     let door = match gate_listeners {
         Some(listeners) => {
@@ -515,6 +515,10 @@ fn needs_restart(before: &Config, after: &Config) -> Vec<&'static str> {
     check("gate.open", before.gate.open == after.gate.open);
     check("[[gate.opening]]", before.gate.openings.is_empty() == after.gate.openings.is_empty());
     check("gate.max-connections", before.gate.max_connections == after.gate.max_connections);
+    check(
+        "gate.max-connections-per-network",
+        before.gate.max_connections_per_network == after.gate.max_connections_per_network,
+    );
     check("admin.socket", before.admin.socket == after.admin.socket);
     check("admin.listen", before.admin.listen == after.admin.listen);
     match (&before.front, &after.front) {
@@ -523,6 +527,11 @@ fn needs_restart(before: &Config, after: &Config) -> Vec<&'static str> {
             check("front.access-log", before.access_log == after.access_log);
             check("front.threads", before.threads == after.threads);
             check("front.max-connections", before.max_connections == after.max_connections);
+            check(
+                "front.max-connections-per-network",
+                before.max_connections_per_network == after.max_connections_per_network,
+            );
+            check("front.max-handshakes", before.max_handshakes == after.max_handshakes);
         }
         (None, None) => {}
         _ => check("[front]", false),
@@ -637,11 +646,11 @@ fn start_front(
     grace: Duration,
     ended: &mpsc::UnboundedSender<String>,
 ) -> io::Result<Vec<JoinHandle<()>>> {
-    let share = settings.max_connections.div_ceil(settings.threads);
+    let caps = front::caps(settings);
     let start = |(n, listeners): (usize, Vec<TcpListener>)| {
         let (state, stop) = (state.clone(), stop.clone());
         serving_thread(&format!("front-{n}"), Some(ended), move || {
-            front::serve(listeners, state, share, stop, grace)
+            front::serve(listeners, state, caps, stop, grace)
         })
     };
     listeners.into_iter().enumerate().map(start).collect()

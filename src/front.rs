@@ -24,6 +24,7 @@ mod tunnel;
 mod upstream;
 
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +47,7 @@ use crate::config::Front;
 use crate::net::accept::{accept_loop, watch};
 use crate::net::counter::Counter;
 use crate::net::drain::Stop;
-use crate::net::limits::Connections;
+use crate::net::limits::{Caps, Connections};
 
 /// How often kept upstream connections are looked after.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(5);
@@ -102,7 +103,7 @@ impl FrontState {
     }
 
     /// Follows a changed configuration: routes at the next request, deadlines at the next connection.
-    /// Listeners, threads, the connection cap and the access log stay as they are; the log's file is opened anew.
+    /// Listeners, threads, the caps on connections and the access log stay as they are; the log's file is opened anew.
     pub fn reload(&self, front: &Front) {
         if let Some(log) = &self.access_log {
             log.reopen();
@@ -116,38 +117,48 @@ impl FrontState {
     }
 }
 
+/// A thread's share of the caps.
+pub fn caps(front: &Front) -> Caps {
+    let all = Caps {
+        total: front.max_connections,
+        per_network: front.max_connections_per_network,
+        handshakes: front.max_handshakes,
+    };
+    all.share(front.threads)
+}
+
 /// Serves until `stop`, and then for at most `grace` what is open still. Must run inside a `LocalSet`
 /// on a current-thread runtime.
 ///
-/// `max_connections` is this thread's share of the cap.
+/// `caps` are this thread's share.
 ///
 /// # Errors
 /// A listener can't be handed to the runtime.
 pub async fn serve(
     listeners: Vec<std::net::TcpListener>,
     state: Arc<FrontState>,
-    max_connections: usize,
+    caps: Caps,
     stop: Stop,
     grace: Duration,
 ) -> io::Result<()> {
     let thread = Rc::new(Thread::new(state));
-    let connections = Connections::new(max_connections);
+    let connections = Connections::new("front", caps);
     let mut loops = Vec::new();
     for listener in listeners {
         find_dead_peers(&listener);
         let listener = watch(listener)?;
         let (thread, connections) = (thread.clone(), connections.clone());
-        loops.push(spawn_local(accept_loop(
-            listener,
-            stop.clone(),
-            move |tcp, peer| match TcpStream::from_std(tcp) {
-                Ok(tcp) => {
-                    let admission = connections.admit();
-                    spawn_local(connection::serve(thread.clone(), tcp, peer, admission));
-                }
-                Err(error) => tracing::debug!(%error, client = %peer, "a connection cannot be watched"),
-            },
-        )));
+        let crowd = connections.clone();
+        let on = move |tcp, peer: SocketAddr| match TcpStream::from_std(tcp) {
+            Ok(tcp) => {
+                // A proxy's are many clients'.
+                let network = (!thread.state.routes().trusts(peer.ip())).then(|| peer.ip().into());
+                let admission = connections.admit(network);
+                spawn_local(connection::serve(thread.clone(), tcp, peer, admission));
+            }
+            Err(error) => tracing::debug!(%error, client = %peer, "a connection cannot be watched"),
+        };
+        loops.push(spawn_local(accept_loop(listener, stop.clone(), on, move || crowd.make_room())));
     }
     let pools = thread.pools.clone();
     let pruning = spawn_local(async move {

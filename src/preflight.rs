@@ -318,6 +318,7 @@ mod tests {
             match_host: true,
             trusted_proxies: Vec::new(),
             max_connections: 1,
+            max_connections_per_network: 1,
         }
     }
 

@@ -22,6 +22,8 @@ listen = ["127.0.0.1:{HTTPS}"]
 upstream = "{upstream}"
 threads = 1
 max-connections = 9000
+max-connections-per-network = 9000
+max-handshakes = 9000
 """ if upstream else ""
     path.write_text(f"""state-dir = "{folder}/state"
 [acme]
@@ -30,6 +32,7 @@ terms-agreed = true
 [gate]
 listen = ["127.0.0.1:{gate}"]
 max-connections = 9000
+max-connections-per-network = 9000
 redirect = {{ port = {HTTPS} }}
 {front}{more}[admin]
 socket = "{folder}/admin.sock"

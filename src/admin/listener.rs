@@ -46,15 +46,15 @@ pub(super) async fn serve(listener: std::net::TcpListener, look: Rc<dyn Fn() -> 
     let is_local = listener.get_ref().local_addr().is_ok_and(|address| address.ip().is_loopback());
     let places = Rc::new(Semaphore::new(CONNECTIONS));
     let policy = Rc::new(policy());
-    accept_loop(listener, stop, move |stream, _| {
+    let on = move |stream, _| {
         let (look, places, policy) = (look.clone(), places.clone(), policy.clone());
         tokio::task::spawn_local(async move {
             let Ok(_place) = places.try_acquire() else { return };
             // Cut off, should it never end.
             let _ = timeout(LIFE, converse(EarlyStream::Early(stream), &look, &policy, is_local)).await;
         });
-    })
-    .await;
+    };
+    accept_loop(listener, stop, on, || {}).await;
 }
 
 async fn converse(

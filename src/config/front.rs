@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::acme::existing_file;
 use super::files::absolute;
-use super::gate::{listen, trusted_proxies};
+use super::gate::{CONNECTIONS, listen, part, per_network, trusted_proxies};
 use super::keys::nearest;
 use super::problem::seen;
 use super::section::{Section, one_of};
@@ -39,6 +39,7 @@ pub(super) fn front(
     let usual = Usual::of_front(&section);
     let upstream = of_front(&section, &usual);
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MAX_DEFAULT_THREADS));
+    let max_connections = section.integer("max-connections", 4096, CONNECTIONS);
     let front = Front {
         listen: listen(&section, 443),
         upstream: upstream.unwrap_or(Upstream::Demo),
@@ -49,7 +50,9 @@ pub(super) fn front(
         hsts: hsts(&section.table("hsts")),
         ticket_key_file: ticket_key_file(&section),
         access_log: access_log(&section.table("access-log")),
-        max_connections: section.integer("max-connections", 4096, 1..=1_000_000),
+        max_connections,
+        max_connections_per_network: per_network(&section, max_connections),
+        max_handshakes: section.integer("max-handshakes", part(max_connections, 2), CONNECTIONS),
         threads: section.integer("threads", cores, 1..=256),
         handshake_timeout: section.duration("handshake-timeout", 10 * SECOND, TENTH..=300 * SECOND),
         idle_timeout: section.duration("idle-timeout", 60 * SECOND, SECOND..=HOUR),

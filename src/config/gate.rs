@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 
 use http::StatusCode;
 use ipnet::IpNet;
@@ -15,10 +16,14 @@ use crate::hostname::{Hostname, Identifier};
 /// Most addresses that one of gate and front listens on.
 const MAX_LISTEN: usize = 64;
 
+/// What a cap on connections may be.
+pub(super) const CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
+
 /// `configured` is what certificates and sites name.
 pub(super) fn gate(root: &Section<'_>, configured: BTreeSet<Identifier>) -> Gate {
     let section = root.table("gate");
     let listen = listen(&section, 80);
+    let max_connections = section.integer("max-connections", 1024, CONNECTIONS);
     Gate {
         open: section.parsed("open", GateOpen::Always, open),
         openings: opening::openings(&section, &listen),
@@ -26,8 +31,19 @@ pub(super) fn gate(root: &Section<'_>, configured: BTreeSet<Identifier>) -> Gate
         redirect: redirect(&section.table("redirect"), configured),
         match_host: section.boolean("match-host", true),
         trusted_proxies: trusted_proxies(&section),
-        max_connections: section.integer("max-connections", 1024, 1..=1_000_000),
+        max_connections,
+        max_connections_per_network: per_network(&section, max_connections),
     }
+}
+
+/// Of one network a quarter, if nothing else is said.
+pub(super) fn per_network(section: &Section<'_>, max_connections: usize) -> usize {
+    section.integer("max-connections-per-network", part(max_connections, 4), CONNECTIONS)
+}
+
+/// One of so many parts of a cap, but never so few that one busy client would feel it.
+pub(super) fn part(cap: usize, parts: usize) -> usize {
+    cap.div_ceil(parts).max(cap.min(64))
 }
 
 fn open(text: &str) -> Result<GateOpen, String> {
@@ -164,6 +180,15 @@ fn network(text: &str) -> Result<IpNet, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_of_a_cap() {
+        for (cap, half, quarter) in
+            [(4096, 2048, 1024), (1024, 512, 256), (100, 64, 64), (10, 10, 10), (1, 1, 1)]
+        {
+            assert_eq!((part(cap, 2), part(cap, 4)), (half, quarter), "{cap}");
+        }
+    }
 
     #[test]
     fn colliding_addresses() {

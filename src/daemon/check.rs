@@ -54,7 +54,7 @@ pub async fn check_once(config: Config, request: &CheckRequest) -> Result<CheckR
     let gate = GateState::new(table.clone(), Policy::from(&config.gate));
     let (serving, problem) = match bind_gate(&config, &mut Inherited::default()) {
         Ok(listeners) => {
-            let limits = GateLimits::new(config.gate.max_connections);
+            let limits = GateLimits::from(&config.gate);
             let serving = gate::serve_all(listeners, gate, limits, stop, config.grace);
             let serving: JoinHandle<()> = tokio::task::spawn_local(async move {
                 if let Err(error) = serving.await {

@@ -158,7 +158,7 @@ impl Once {
         let table = ChallengeTable::new();
         let gate = GateState::new(table.clone(), Policy::from(&config.gate));
         let served = Served { resolver: None, identifiers: gate.served.clone() };
-        let limits = GateLimits::new(config.gate.max_connections);
+        let limits = GateLimits::from(&config.gate);
         let listen = on_demand(config.clone(), gate, limits, source.starter());
         // Who runs this waits for its end.
         let door = Door::momentary(opener(Some(listen), &openings), Duration::ZERO);

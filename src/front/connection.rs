@@ -206,6 +206,7 @@ pub(super) async fn serve(thread: Rc<Thread>, tcp: TcpStream, peer: SocketAddr, 
             return;
         }
     };
+    admission.established();
     let Secured { stream, served, client: address, raw } = secured;
     let (_, tls) = stream.get_ref();
     let session = Session {
@@ -261,6 +262,9 @@ async fn secure(
             true => proxied::client(&mut tcp).await?,
             false => None,
         };
+        if let Some(told) = told {
+            admission.comes_from(told.ip().into());
+        }
         tls::handshake(tcp, told.unwrap_or(peer), &thread.state).await
     });
     poll_fn(|context| {

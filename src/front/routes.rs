@@ -261,6 +261,8 @@ mod tests {
             ticket_key_file: None,
             access_log: None,
             max_connections: 10,
+            max_connections_per_network: 10,
+            max_handshakes: 10,
             threads: 1,
             handshake_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(1),

@@ -3,11 +3,15 @@
 
 use std::time::Duration;
 
+use crate::config;
+
 /// Caps on what a stranger can hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GateLimits {
     /// Most connections at once.
     pub max_connections: usize,
+    /// Most connections of one network at once.
+    pub max_connections_per_network: usize,
     /// From the connection's start to its first byte.
     pub first_byte: Duration,
     /// From a request's first byte to the end of its header.
@@ -23,11 +27,21 @@ pub struct GateLimits {
     pub lifetime: Duration,
 }
 
+impl From<&config::Gate> for GateLimits {
+    fn from(gate: &config::Gate) -> Self {
+        Self {
+            max_connections_per_network: gate.max_connections_per_network,
+            ..Self::new(gate.max_connections)
+        }
+    }
+}
+
 impl GateLimits {
-    /// The usual deadlines with this cap.
+    /// The usual deadlines with this cap, which one network may fill.
     pub fn new(max_connections: usize) -> Self {
         Self {
             max_connections,
+            max_connections_per_network: max_connections,
             first_byte: Duration::from_secs(10),
             header: Duration::from_secs(10),
             idle: Duration::from_secs(30),

@@ -36,7 +36,7 @@ use crate::net::accept::{WatchedListener, accept_loop, watch};
 use crate::net::client::client_address;
 use crate::net::drain::Stop;
 use crate::net::early::EarlyStream;
-use crate::net::limits::{Admission, Connections};
+use crate::net::limits::{Admission, Caps, Connections};
 use crate::net::proxy_protocol::{Beginning, beginning};
 
 /// The largest header of a request, in bytes; hyper answers 431 to a larger one. It allows 100
@@ -92,6 +92,12 @@ struct Gate {
 
 impl Gate {
     fn new(state: GateState, limits: GateLimits) -> Self {
+        let caps = Caps {
+            total: limits.max_connections,
+            per_network: limits.max_connections_per_network,
+            // There are none.
+            handshakes: usize::MAX,
+        };
         let mut http = http1::Builder::new();
         // hyper's own deadline would set and cancel a timer for each request; the sweep has them all.
         // Flushing pipelined answers together is left off: hyper then loses an answer that precedes a
@@ -102,7 +108,7 @@ impl Gate {
             state,
             limits,
             http,
-            connections: Connections::new(limits.max_connections),
+            connections: Connections::new("gate", caps),
             watches: RefCell::default(),
             clock: Rc::new(Clock::new()),
             scratch: Rc::new(RefCell::new(vec![0; 8 * 1024].into_boxed_slice())),
@@ -117,15 +123,20 @@ impl Gate {
         let mut accepting = JoinSet::new();
         for listener in listeners {
             let gate = self.clone();
-            accepting.spawn_local(accept_loop(listener, stop.clone(), move |stream, peer| {
+            let connections = self.connections.clone();
+            let on = move |stream, peer: SocketAddr| {
                 // Admitted at once, so that a stop waits for it even before its task runs.
                 if gate.connections.is_empty() {
                     gate.first.notify_one();
                 }
                 gate.state.counts.connections.add();
-                let admission = gate.connections.admit();
+                // A proxy's are many clients'.
+                let network = (!gate.is_trusted(peer.ip())).then(|| peer.ip().into());
+                let admission = gate.connections.admit(network);
                 spawn_local(gate.clone().converse(EarlyStream::Early(stream), peer, admission));
-            }));
+            };
+            let exhausted = move || connections.make_room();
+            accepting.spawn_local(accept_loop(listener, stop.clone(), on, exhausted));
         }
         while accepting.join_next().await.is_some() {}
         self.stopping.set(true);
@@ -165,7 +176,13 @@ impl Gate {
         if self.is_trusted(client) {
             match until_over(&watch, Box::pin(proxy_header(&mut stream, &watch))).await {
                 None => return,
-                Some(Ok((told, rest))) => (client, begun) = (told.map_or(client, |told| told.ip()), rest),
+                Some(Ok((told, rest))) => {
+                    if let Some(told) = told {
+                        client = told.ip();
+                        watch.admission.comes_from(client.into());
+                    }
+                    begun = rest;
+                }
                 Some(Err(error)) => {
                     self.complain(|| {
                         tracing::warn!(proxy = %client, %error, "a connection of a trusted proxy was closed");

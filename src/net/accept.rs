@@ -37,8 +37,14 @@ pub fn watch(listener: TcpListener) -> io::Result<WatchedListener> {
 /// Accepts until the stop and hands each connection over, not blocking and not watched yet, its answers sent without
 /// delay (`TCP_NODELAY`), its peer's address in IPv4 form where it came over IPv4.
 ///
-/// `on` must return quickly: it spawns a task for the connection.
-pub async fn accept_loop(listener: WatchedListener, stop: Stop, mut on: impl FnMut(TcpStream, SocketAddr)) {
+/// `on` must return quickly: it spawns a task for the connection. `exhausted` is called whenever the process has no
+/// descriptor or no memory left for another one, before a pause in which those of other threads have their turn.
+pub async fn accept_loop(
+    listener: WatchedListener,
+    stop: Stop,
+    mut on: impl FnMut(TcpStream, SocketAddr),
+    mut exhausted: impl FnMut(),
+) {
     // What `bind` made hands the option down to its connections; any other listener does not.
     let inherits = socket2::SockRef::from(listener.get_ref()).tcp_nodelay().unwrap_or(false);
     let mut complaint = Complaint::default();
@@ -57,9 +63,10 @@ pub async fn accept_loop(listener: WatchedListener, stop: Stop, mut on: impl FnM
                         tracing::warn!(
                             %error,
                             failures,
-                            "connections cannot be accepted; trying again every {BACK_OFF:?} (out of descriptors or memory? raise LimitNOFILE, or lower max-connections)"
+                            "connections cannot be accepted; idle ones make room, and it is tried again every {BACK_OFF:?} (out of descriptors or memory? raise LimitNOFILE, or lower max-connections)"
                         );
                     }
+                    exhausted();
                     sleep(BACK_OFF).await;
                 }
             }
@@ -119,16 +126,16 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Counts failures and says when one line about them is due.
+/// Counts what happens too often to be told each time, and says when one line about it is due.
 #[derive(Default)]
-struct Complaint {
+pub(super) struct Complaint {
     last: Option<Instant>,
     failures: u64,
 }
 
 impl Complaint {
-    /// The number of failures since the last line, where another line is due.
-    fn due(&mut self, now: Instant) -> Option<u64> {
+    /// How often it happened since the last line, where another line is due.
+    pub(super) fn due(&mut self, now: Instant) -> Option<u64> {
         self.failures += 1;
         if self.last.is_some_and(|last| now < last + LOG_INTERVAL) {
             return None;
@@ -155,9 +162,14 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let (trigger, stop) = StopTrigger::new();
         let (sender, mut accepted) = tokio::sync::mpsc::unbounded_channel();
-        let serving = tokio::spawn(accept_loop(watch(listener).unwrap(), stop, move |stream, peer| {
-            sender.send((stream, peer)).unwrap();
-        }));
+        let serving = tokio::spawn(accept_loop(
+            watch(listener).unwrap(),
+            stop,
+            move |stream, peer| {
+                sender.send((stream, peer)).unwrap();
+            },
+            || {},
+        ));
         let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
         let (stream, peer) = accepted.recv().await.unwrap();
         assert_eq!(peer, client.local_addr().unwrap(), "not [::ffff:127.0.0.1]");

@@ -8,6 +8,7 @@ mod access;
 mod bodies;
 mod browser;
 mod conformance;
+mod crowds;
 mod deadlines;
 mod ending;
 mod floods;

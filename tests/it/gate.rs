@@ -451,6 +451,7 @@ fn long_limits() -> GateLimits {
     let hour = Duration::from_secs(3600);
     GateLimits {
         max_connections: 1000,
+        max_connections_per_network: 1000,
         first_byte: hour,
         header: hour,
         idle: hour,
@@ -558,6 +559,33 @@ fn at_the_cap_the_silent_ones_go_and_the_newcomer_is_served() {
         assert!(client.is_closed());
     }
     for client in flood.iter_mut().chain([&mut known, &mut last]) {
+        client.send(challenge());
+        assert_eq!(client.answer(), key_authorization());
+    }
+}
+
+#[test]
+fn a_network_fills_no_more_than_its_share() {
+    let limits = GateLimits { max_connections: 20, max_connections_per_network: 6, ..long_limits() };
+    let gate = Gate::start_with(limits, PATIENCE);
+    let policy = Policy { trusted_proxies: vec![], ..Policy::clone(&gate.state.policy.load()) };
+    gate.state.policy.store(Arc::new(policy));
+    let another = || {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into()).unwrap();
+        socket.connect(&gate.address.into()).unwrap();
+        Client::new(socket.into())
+    };
+    let mut known = another();
+    let mut flood: Vec<Client> = (0..60).map(|_| gate.connect()).collect();
+    for client in [&mut another(), &mut known] {
+        client.send(challenge());
+        assert_eq!(client.answer(), key_authorization());
+    }
+    for silent in flood.drain(..54) {
+        assert!({ silent }.is_closed());
+    }
+    for client in &mut flood {
         client.send(challenge());
         assert_eq!(client.answer(), key_authorization());
     }

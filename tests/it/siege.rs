@@ -225,3 +225,38 @@ fn an_honest_challenge_is_answered_among_thousands_who_say_nothing() {
     assert!(count > 10, "{count}");
     assert!(peak < before + 200_000, "{before} kB grew to {peak} kB");
 }
+
+/// Strangers at the front take every descriptor that the process may have.
+#[test]
+fn running_out_of_descriptors_is_survived_and_the_gate_answers() {
+    let bed = Bed::new();
+    let setup = Setup::embedded(&bed).certificate(&[NAME]);
+    let mut few = Command::new("sh");
+    clean(&mut few);
+    few.args(["-c", "ulimit -n 100 && exec \"$0\" \"$@\"", PROGRAM, "--config"])
+        .arg(setup.write(&bed))
+        .arg("run");
+    let daemon = Process::start("wicketgate run", &mut few);
+    let leaf = setup.wait_until_served(NAME);
+    setup.command(&bed, &["challenge", "put", NAME, TOKEN, ANSWER, "--ttl", "1h"]).expect_code(0);
+    let path = format!("/.well-known/acme-challenge/{TOKEN}");
+    let mut strangers = Vec::new();
+    for n in 0..20 {
+        strangers.extend((0..30).map(|_| TcpStream::connect(("127.0.0.1", setup.front)).unwrap()));
+        if n == 5 {
+            daemon.wait_for_line("idle ones make room");
+        }
+        assert_eq!(
+            get(setup.gate, NAME, &path).unwrap().body,
+            ANSWER.as_bytes(),
+            "after {}",
+            strangers.len()
+        );
+    }
+    // And so does the front, while the strangers are still there.
+    assert_eq!(setup.wait_until_served(NAME), leaf);
+    drop(strangers);
+    let lines = daemon.lines();
+    assert!(!lines.iter().any(|line| line.contains("this is a bug")), "{lines:#?}");
+    assert_eq!(get(setup.gate, NAME, &path).unwrap().body, ANSWER.as_bytes());
+}

@@ -30,7 +30,7 @@ use tokio_rustls::client::TlsStream;
 use wicketgate::certificate::Certificate;
 use wicketgate::challenge::ChallengeTable;
 use wicketgate::config::{Front, Place, Upstream};
-use wicketgate::front::{AccessLog, CertificateResolver, FrontState, serve};
+use wicketgate::front::{AccessLog, CertificateResolver, FrontState, caps, serve};
 use wicketgate::net::drain::StopTrigger;
 use wicketgate::net::listen::{ListenOptions, bind};
 
@@ -131,6 +131,8 @@ pub(super) fn settings(upstream: Upstream) -> Front {
         ticket_key_file: None,
         access_log: None,
         max_connections: 1000,
+        max_connections_per_network: 1000,
+        max_handshakes: 1000,
         threads: 1,
         handshake_timeout: PATIENCE,
         idle_timeout: PATIENCE,
@@ -170,11 +172,11 @@ impl Rig {
         let address = listener.local_addr().unwrap();
         let (trigger, stop) = StopTrigger::new();
         let thread = std::thread::spawn({
-            let (state, cap) = (state.clone(), front.max_connections);
+            let (state, caps) = (state.clone(), caps(front));
             move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 let local = tokio::task::LocalSet::new();
-                local.block_on(&runtime, serve(vec![listener], state, cap, stop, grace)).unwrap();
+                local.block_on(&runtime, serve(vec![listener], state, caps, stop, grace)).unwrap();
             }
         });
         Self { address, state, authority: Authority::new(), trigger: Some(trigger), thread: Some(thread) }
