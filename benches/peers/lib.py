@@ -1,11 +1,13 @@
 """Shared parts of the benchmarks: start a server pinned to one core, load it from another, and charge it
 by its own CPU time (user and system, children included), which holds on a noisy machine."""
+import contextlib
 import os
 import pathlib
 import re
 import resource
 import signal
 import socket
+import ssl
 import statistics
 import subprocess
 import sys
@@ -164,8 +166,53 @@ def summary(values):
     return f"median {statistics.median(values):.1f}, min {min(values):.1f}, max {max(values):.1f}"
 
 
-def certs(folder):
-    """One P-256 CA and a leaf for bench.test; leaf and CA are the full chain."""
+def lenient():
+    """A client's TLS that verifies nothing."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def one_request(context, port, name, session=None):
+    """A connection of its own, a request and its answer; gives the session that may be resumed."""
+    with context.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname=name, session=session) as tls:
+        tls.sendall(f"GET /small HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
+        answer = b""
+        while data := tls.recv(4096):
+            answer += data
+        if not answer.startswith(b"HTTP/1.1 200"):
+            raise RuntimeError(f"{name}: {answer[:80]}")
+        return tls.session, tls.session_reused
+
+
+@contextlib.contextmanager
+def on_the_clients_core():
+    """This process itself is a client meanwhile."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {int(CLIENT_CPU)})
+    yield
+    os.sched_setaffinity(0, before)
+
+
+def resumed(port, count=2000):
+    """Handshakes that resume a session, one after the other, each with a request."""
+    context, failed = lenient(), 0
+    session, _ = one_request(context, port, "bench.test")
+    began = time.time()
+    with on_the_clients_core():
+        for _ in range(count):
+            session, is_resumed = one_request(context, port, "bench.test", session)
+            failed += not is_resumed
+    return {"n": count, "rps": count / (time.time() - began), "failed": failed}
+
+
+P256 = ("EC", "-pkeyopt", "ec_paramgen_curve:P-256")
+RSA2048 = ("RSA", "-pkeyopt", "rsa_keygen_bits:2048")
+
+
+def certs(folder, kind=P256):
+    """A CA and a leaf for bench.test with keys of that kind; leaf and CA are the full chain."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "combined.pem").exists():
@@ -175,7 +222,7 @@ def certs(folder):
         subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=folder)
 
     def key(path):
-        openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", path)
+        openssl("genpkey", "-algorithm", *kind, "-out", path)
 
     key("ca.key")
     openssl("req", "-x509", "-new", "-key", "ca.key", "-days", "30", "-subj", "/CN=bench CA", "-out", "ca.pem")

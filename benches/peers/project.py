@@ -12,7 +12,7 @@ PROGRAM = os.environ.get("WICKETGATE") or str(ROOT / "target/release/wicketgate"
 HTTP, HTTPS = 18080, 18443
 
 
-def config(name, certificates, upstream, issuer='issuer = "embedded"', more="", gate=HTTP):
+def config(name, certificates, upstream, issuer='issuer = "embedded"', more="", gate=HTTP, key=""):
     """Writes a configuration with a state directory of its own."""
     folder = WORK / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ max-connections-per-network = 9000
 redirect = {{ port = {HTTPS} }}
 {front}{more}[admin]
 socket = "{folder}/admin.sock"
-""" + "".join(f"[[certificate]]\nhostnames = {json.dumps(names)}\n" for names in certificates))
+""" + "".join(f"[[certificate]]\nhostnames = {json.dumps(names)}\n{key}" for names in certificates))
     return path
 
 

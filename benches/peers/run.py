@@ -3,7 +3,7 @@
 
     run.py [-r ROUNDS] [-w WORK,…] [--idle N] [--json FILE] [--profile] [PEER…]
 
-One row per work and peer, medians over the rounds: CPU microseconds an operation, operations a second, the
+One row per work and peer, medians over the rounds, least and most: CPU microseconds an operation, operations a second, the
 99th percentile, failures. With --profile, what the server's time goes to instead, by perf."""
 import argparse
 import contextlib
@@ -11,28 +11,44 @@ import json
 import shutil
 import signal
 import socket
-import ssl
 import statistics
 import subprocess
 import sys
 import time
 
-from lib import WORK, h2load, in_a_network_of_its_own, wrk
-from peers import ALL, HTTP, HTTPS, TOKEN, origin
+from lib import RSA2048, WORK, h2load, in_a_network_of_its_own, lenient, resumed, wrk
+from peers import ALL, HTTP, HTTPS, RAW, TOKEN, origin
 
 HOST = "Host: bench.test"
 
-# Each names what it needs: a plain port, a TLS port, or a TLS port with HTTP/2.
+
+def handshakes():
+    return h2load(f"https://bench.test:{HTTPS}/small", 3000, 3000, h1=True, extra=["--rate", "1000"])
+
+
+# Each names what it needs: a plain port, a TLS port, a TLS port with HTTP/2, one with an RSA key, or one that passes bytes.
 WORKS = {
     "redirect": ("plain", lambda: wrk(f"http://127.0.0.1:{HTTP}/a/b?c=d", headers=[HOST])),
     "redirect-close": ("plain", lambda: wrk(f"http://127.0.0.1:{HTTP}/a/b?c=d", headers=[HOST, "Connection: close"])),
     "challenge": ("plain", lambda: wrk(f"http://127.0.0.1:{HTTP}/.well-known/acme-challenge/{TOKEN}", headers=[HOST])),
-    "handshake": ("tls", lambda: h2load(f"https://bench.test:{HTTPS}/small", 3000, 3000, h1=True, extra=["--rate", "1000"])),
+    "handshake": ("tls", handshakes),
     "proxy-h1": ("tls", lambda: wrk(f"https://bench.test:{HTTPS}/small", headers=[HOST])),
     "proxy-h2": ("h2", lambda: h2load(f"https://bench.test:{HTTPS}/small", 60000, 16, streams=16)),
     "bulk": ("tls", lambda: h2load(f"https://bench.test:{HTTPS}/big", 64, 4, h1=True)),
+    "upload": ("tls", lambda: h2load(f"https://bench.test:{HTTPS}/upload", 64, 4, h1=True, extra=["-d", WORK / "origin/big"])),
+    "resume": ("tls", lambda: resumed(HTTPS)),
+    # Servers of their own.
+    "handshake-rsa": ("rsa", handshakes),
+    "raw": ("raw", lambda: wrk(f"https://bench.test:{HTTPS}/small", headers=[HOST])),
 }
-CANNOT = {"hitch": {"plain", "h2"}, "acmetool": {"tls", "h2"}}
+CANNOT = {"hitch": {"plain", "h2"}, "acmetool": {"tls", "h2", "rsa"}}
+
+
+def spread(values):
+    """The median, and between which values it lies."""
+    if len(values) == 1:
+        return f"{values[0]:.1f}"
+    return f"{statistics.median(values):.1f} ({min(values):.1f}-{max(values):.1f})"
 
 
 def charged(server, work, profile=None):
@@ -61,9 +77,7 @@ def recorded(server, path):
 
 def idle(server, count):
     """Memory for each TLS connection that has made one request and stays open."""
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
+    context = lenient()
     before, connections = server.pss_kb(), []
     for _ in range(count):
         tls = context.wrap_socket(socket.create_connection(("127.0.0.1", HTTPS)), server_hostname="bench.test")
@@ -95,7 +109,7 @@ def one_peer(name, works, idle_count, rows, profile):
             keep("idle", idle(server, idle_count))
         for work in works:
             kind, fn = WORKS[work]
-            if kind in cannot or (work == "challenge" and not getattr(server, "has_challenge", True)):
+            if kind in {"rsa", "raw", *cannot} or (work == "challenge" and not getattr(server, "has_challenge", True)):
                 continue
             if profile:
                 print(f"{work} {name}")
@@ -103,6 +117,16 @@ def one_peer(name, works, idle_count, rows, profile):
         keep("after", {"n": 1, "pss_kb": server.pss_kb()})
     finally:
         server.stop()
+    for work in works:
+        kind, fn = WORKS[work]
+        starts = {"rsa": lambda: ALL[name](kind=RSA2048), "raw": RAW.get(name)}.get(kind)
+        if starts and kind not in cannot:
+            server = starts()
+            try:
+                time.sleep(0.3)
+                keep(work, charged(server, fn, WORK / f"{work}-{name}.perf" if profile else None))
+            finally:
+                server.stop()
 
 
 def main():
@@ -132,7 +156,7 @@ def main():
         upstream.stop()
     order = ["start", *WORKS, "idle", "after"]
     for (work, name), results in sorted(rows.items(), key=lambda row: (order.index(row[0][0]), row[0][1])):
-        cells = [f"{key}={statistics.median(r[key] for r in results):.1f}" for key in results[0] if key != "n"]
+        cells = [f"{key}={spread([r[key] for r in results])}" for key in results[0] if key != "n"]
         print(f"{work:15} {name:11} {'  '.join(cells)}  ({len(results)} rounds)")
     if arguments.json:
         with open(arguments.json, "w") as file:
