@@ -38,6 +38,7 @@ mod upstream;
 pub use certificates::is_file_name as is_lineage_name;
 pub use endpoint::{Endpoint, Protocol};
 pub use environment::environment;
+pub(crate) use files::is_common;
 pub use flags::Flags;
 pub use opening::{Closing, OpeningRecord};
 pub use problem::{ConfigError, Problem};

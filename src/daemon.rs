@@ -36,9 +36,7 @@ use crate::clock;
 use crate::config::{Config, ConfigError, Front, GateOpen};
 use crate::deploy::DeployError;
 use crate::deploy::starter::Starter;
-use crate::front::{
-    self, AccessLog, AccessLogError, CertificateResolver, FrontState, TicketKeyError, TicketKeys,
-};
+use crate::front::{self, AccessLog, AccessLogError, CertificateResolver, FrontState};
 use crate::gate::{self, GateLimits, GateState, Policy};
 use crate::net::drain::{Stop, StopTrigger};
 use crate::net::inherited::{Inherited, InheritedError};
@@ -46,6 +44,7 @@ use crate::net::listen::{ListenError, ListenOptions, bind};
 use crate::renewal::{Door, DoorError, Keeper, Opened, Served};
 use crate::sandbox::{SandboxError, UserError};
 use crate::store::{Store, StoreError};
+use crate::tickets::{TicketKeyError, TicketKeys};
 
 use announce::Announcer;
 pub use check::{CheckError, check_once};

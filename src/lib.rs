@@ -36,6 +36,7 @@ pub mod preflight;
 pub mod rehearsal;
 pub mod store;
 
+pub mod foreign;
 pub mod net;
 pub mod sandbox;
 
@@ -45,7 +46,7 @@ pub mod certificate;
 pub mod challenge;
 pub mod clock;
 pub mod folder;
-pub mod foreign;
 pub mod glob;
 pub mod hostname;
+pub mod tickets;
 pub mod words;

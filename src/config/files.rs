@@ -228,6 +228,22 @@ pub(super) fn absolute(text: &str, origin: &Origin) -> Result<PathBuf, String> {
     Ok(out)
 }
 
+/// Folders that hold much else: of a file in one of them, the file alone is needed.
+const COMMON: [&str; 11] =
+    ["/", "/dev", "/etc", "/home", "/opt", "/root", "/run", "/srv", "/tmp", "/usr", "/var"];
+
+/// Whether much else is in a folder than what a program of ours has there.
+pub(crate) fn is_common(folder: &Path) -> bool {
+    let is = |common: &[&str]| common.iter().any(|common| folder == Path::new(common));
+    // What is directly under these is somebody's home, or many programs' own.
+    let is_in = |common: &[&str]| {
+        folder.parent().is_some_and(|parent| common.iter().any(|common| parent == Path::new(common)))
+    };
+    is(&COMMON)
+        || is(&["/etc/ssl", "/etc/pki", "/etc/ssl/certs"])
+        || is_in(&["/home", "/run/user", "/var", "/usr"])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

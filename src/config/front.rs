@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::acme::existing_file;
-use super::files::absolute;
+use super::files::{absolute, is_common};
 use super::gate::{CONNECTIONS, listen, part, per_network, trusted_proxies};
 use super::keys::nearest;
 use super::problem::seen;
@@ -14,9 +14,8 @@ use super::upstream::{Usual, of_front, of_site};
 use super::{
     AccessLog, CertificateRequest, ForeignCertificate, Front, LogFormat, LogPlace, Site, SiteName, Upstream,
 };
-use crate::front::{TicketKeyError, TicketKeys};
 use crate::hostname::Identifier;
-use crate::sandbox::plan::is_common;
+use crate::tickets::{TicketKeyError, TicketKeys};
 
 /// Most threads that are started without being asked for.
 const MAX_DEFAULT_THREADS: usize = 64;

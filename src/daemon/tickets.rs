@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use super::watched::{INTERVAL, Mark, Trouble, mark};
 use crate::config::Config;
-use crate::front::{CertificateResolver, TicketKeys};
+use crate::front::CertificateResolver;
+use crate::tickets::TicketKeys;
 
 /// The file, where one is configured.
 pub(super) struct TicketFile {

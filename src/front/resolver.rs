@@ -19,10 +19,10 @@ use rustls::sign::SigningKey;
 
 use super::abilities::Abilities;
 use super::routes::lower_case_name;
-use super::tickets::{TicketKeys, Tickets};
 use super::tls;
 use crate::certificate::{Bundle, Certificate};
 use crate::hostname::Identifier;
+use crate::tickets::{TicketKeys, Tickets};
 
 /// The certificates that are served, shared by all threads. Clones share them.
 #[derive(Clone)]

@@ -15,9 +15,9 @@ use tokio_rustls::server::TlsStream;
 
 use super::abilities::Abilities;
 use super::resolver::Served;
-use super::tickets::Tickets;
 use super::{FrontState, alpn};
 use crate::config::Upstream;
+use crate::tickets::Tickets;
 
 /// What every certificate's configuration has in common. Copies share the tickets and their keys.
 ///

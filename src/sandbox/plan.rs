@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::config::{AccessLog, Config, GateOpen, Issuer, LogPlace, Place};
+use crate::config::{AccessLog, Config, GateOpen, Issuer, LogPlace, Place, is_common};
 
 /// What is needed from now on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,10 +53,6 @@ const SYSTEM: [&str; 25] = [
     "/usr/share/zoneinfo",
     "/var/run/nscd",
 ];
-
-/// Folders that hold much else: of a file in one of them, the file alone is needed.
-const COMMON: [&str; 11] =
-    ["/", "/dev", "/etc", "/home", "/opt", "/root", "/run", "/srv", "/tmp", "/usr", "/var"];
 
 /// The configuration's own files, and those that it names and that are read when they are needed.
 pub fn named_files(config: &Config) -> impl Iterator<Item = &PathBuf> {
@@ -139,18 +135,6 @@ impl Plan {
 /// The folder of a file, so that one that takes its place is read as well, unless much else is in it.
 fn around(file: &Path) -> PathBuf {
     file.parent().filter(|folder| !is_common(folder)).unwrap_or(file).to_owned()
-}
-
-/// Whether much else is in a folder than what a program of ours has there.
-pub fn is_common(folder: &Path) -> bool {
-    let is = |common: &[&str]| common.iter().any(|common| folder == Path::new(common));
-    // What is directly under these is somebody's home, or many programs' own.
-    let is_in = |common: &[&str]| {
-        folder.parent().is_some_and(|parent| common.iter().any(|common| parent == Path::new(common)))
-    };
-    is(&COMMON)
-        || is(&["/etc/ssl", "/etc/pki", "/etc/ssl/certs"])
-        || is_in(&["/home", "/run/user", "/var", "/usr"])
 }
 
 #[cfg(test)]

@@ -226,3 +226,8 @@ pub(crate) fn resident(pid: u32) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.split_whitespace().next().unwrap().parse().unwrap()
 }
+
+/// Whether tests do as much as the figures are about, which takes minutes.
+pub(crate) fn is_thorough() -> bool {
+    std::env::var("WICKETGATE_TESTS_THOROUGH").is_ok_and(|value| value == "1")
+}

@@ -28,11 +28,6 @@ const NAME: &str = "www.example.test";
 /// Versions that are kept: the next one makes the oldest go.
 const KEPT: Version = 5;
 
-/// Whether to take the time for all of it.
-fn thoroughly() -> bool {
-    std::env::var("WICKETGATE_TESTS_THOROUGH").is_ok_and(|value| value == "1")
-}
-
 /// A state directory with five versions, a CA, and a server that takes the certificate: everything that
 /// happens to it is undone by [`Ground::restore`].
 struct Ground {

@@ -11,9 +11,9 @@ const LEVELS: &[&[&str]] = &[
     &["admin"],
     &["doctor", "import", "notify", "renewal"],
     &["acme", "deploy", "front", "gate", "preflight", "rehearsal", "store"],
-    &["net", "sandbox"],
+    &["foreign", "net", "sandbox"],
     &["config"],
-    &["certificate", "challenge", "clock", "folder", "glob", "hostname", "words"],
+    &["certificate", "challenge", "clock", "folder", "glob", "hostname", "tickets", "words"],
 ];
 
 /// May know everybody: they put the parts together.

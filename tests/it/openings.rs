@@ -12,7 +12,7 @@ use crate::bed::hosts::{Hosts, Knock};
 use crate::bed::process::{Process, Ran, children, run};
 use crate::bed::random::Random;
 use crate::bed::wicketgate::{Daemon, Setup, command};
-use crate::bed::{Bed, PATIENCE, needs, until, until_within};
+use crate::bed::{Bed, PATIENCE, is_thorough, needs, until, until_within};
 
 const NAME: &str = "www.example.test";
 const TOKEN: &str = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA";
@@ -373,7 +373,7 @@ fn a_planted_record_is_not_believed() {
 #[test]
 fn killed_at_random_moments_it_is_shut_within_the_lease() {
     needs!("root", "nft", "ip", "nsenter");
-    let is_thorough = std::env::var_os("WICKETGATE_TESTS_THOROUGH").is_some();
+    let is_thorough = is_thorough();
     let (rigs, kills) = if is_thorough { (20, 50) } else { (2, 3) };
     let seed: u64 = 0x5eed;
     let each: Vec<_> =

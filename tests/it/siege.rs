@@ -17,16 +17,12 @@ use crate::bed::client::get;
 use crate::bed::process::{Process, run};
 use crate::bed::random::Random;
 use crate::bed::wicketgate::{PROGRAM, Setup, clean, command};
-use crate::bed::{Bed, PATIENCE, needs, resident, until};
+use crate::bed::{Bed, PATIENCE, is_thorough, needs, resident, until};
 
 const NAME: &str = "www.example.test";
 const TOKEN: &str = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA";
 const ANSWER: &str =
     "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA.nP1qzpXGymHBrUEepNY9HCsQk7K8KhOypzEt62jcerQ";
-
-fn is_thorough() -> bool {
-    std::env::var("WICKETGATE_TESTS_THOROUGH").is_ok_and(|value| value == "1")
-}
 
 /// Words that strangers make up.
 struct Strangers(Random);

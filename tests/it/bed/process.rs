@@ -107,6 +107,10 @@ impl Drop for Process {
         // Its children first get the signal with it; an ended leader may have left some behind.
         let _ = kill_process_group(self.pid(), Signal::KILL);
         let _ = self.child.wait();
+        // What a faketime that is killed leaves behind keeps a later one of the same number from starting.
+        for name in ["faketime_shm_", "sem.faketime_sem_"] {
+            let _ = std::fs::remove_file(format!("/dev/shm/{name}{}", self.child.id()));
+        }
         if std::thread::panicking() {
             eprintln!("---- what {} said ----", self.name);
             for line in self.lines() {

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use super::{NAME, assert_whole, thoroughly};
+use super::{NAME, assert_whole};
 use crate::bed::namespace::Mounts;
 use crate::bed::pebble::{Mood, Pebble};
 use crate::bed::process::{Ran, run};
 use crate::bed::strace::{Accident, Then, Traced, watched};
 use crate::bed::wicketgate::{PROGRAM, Setup, clean};
-use crate::bed::{Bed, needs};
+use crate::bed::{Bed, is_thorough, needs};
 
 /// A folder that only root can write to, all the way up.
 const FOLDER: &str = "/mnt/tls";
@@ -41,7 +41,7 @@ fn cut_off_at_every_step_of_copying_each_file_is_whole_and_the_next_deploy_goes_
         // By turns; thoroughly, both.
         let turn = number % 2;
         let accidents = [Then::Killed, fails];
-        for then in if thoroughly() { &accidents[..] } else { &accidents[turn..=turn] } {
+        for then in if is_thorough() { &accidents[..] } else { &accidents[turn..=turn] } {
             let then = *then;
             place.restore();
             let accident = Accident { call: step.call.clone(), nth: step.nth, then };

@@ -3,13 +3,13 @@
 use std::fs;
 
 use super::steps::{LANES, steps_of_a_renewal};
-use super::{Ground, NAME, thoroughly};
+use super::{Ground, NAME};
 use crate::bed::namespace::Mounts;
 use crate::bed::pebble::{Mood, Pebble};
 use crate::bed::process::run;
 use crate::bed::strace::{Accident, Then};
 use crate::bed::wicketgate::{PROGRAM, Setup, clean, walk};
-use crate::bed::{Bed, needs};
+use crate::bed::{Bed, is_thorough, needs};
 
 /// What the system says, and what a person is told to do about it.
 const ERRORS: [(&str, &str, &str); 4] = [
@@ -30,13 +30,13 @@ fn a_disk_that_fails_at_any_step_leaves_a_whole_pair_and_says_so() {
                 let ground = Ground::new();
                 let mut steps = steps_of_a_renewal(&ground);
                 // Modes and owners fail where the file does that they are for.
-                steps.retain(|step| thoroughly() || !step.call.starts_with("fch"));
+                steps.retain(|step| is_thorough() || !step.call.starts_with("fch"));
                 for (number, step) in steps.iter().enumerate() {
                     for (kind, error) in ERRORS.iter().enumerate() {
                         for onward in [false, true] {
                             // By turns; thoroughly, all of them.
                             let is_its_turn = number % 8 == 2 * kind + usize::from(onward);
-                            if number % LANES != lane || !(is_its_turn || thoroughly()) {
+                            if number % LANES != lane || !(is_its_turn || is_thorough()) {
                                 continue;
                             }
                             let then = if onward { Then::KeepsFailing } else { Then::Fails };

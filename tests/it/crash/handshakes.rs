@@ -12,12 +12,12 @@ use rustls::pki_types::pem::PemObject;
 use wicketgate::clock;
 
 use super::moments::Dice;
-use super::{Ground, NAME, assert_whole, thoroughly, wait_until_alone};
+use super::{Ground, NAME, assert_whole, wait_until_alone};
 use crate::bed::client::connect_tls;
 use crate::bed::pebble::Mood;
 use crate::bed::process::Process;
 use crate::bed::wicketgate::{Setup, command};
-use crate::bed::{Bed, PATIENCE, needs};
+use crate::bed::{Bed, PATIENCE, is_thorough, needs};
 
 type Leaf = Vec<u8>;
 
@@ -35,7 +35,7 @@ fn every_handshake_shows_an_old_or_a_new_certificate() {
     let known: Mutex<BTreeSet<Leaf>> = Mutex::new(leaves(&setup));
     let shown: Mutex<BTreeSet<Leaf>> = Mutex::default();
     let over = AtomicBool::new(false);
-    let rounds = if thoroughly() { 200 } else { 6 };
+    let rounds = if is_thorough() { 200 } else { 6 };
     let mut dice = Dice::new();
     let handshakes = std::thread::scope(|scope| {
         let client = scope.spawn(|| {

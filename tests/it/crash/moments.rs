@@ -8,9 +8,9 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use wicketgate::clock;
 
-use super::{Ground, thoroughly, wait_until_alone};
-use crate::bed::needs;
+use super::{Ground, wait_until_alone};
 use crate::bed::wicketgate::command;
+use crate::bed::{is_thorough, needs};
 
 /// Numbers without an order to be seen, the same for the same seed.
 pub(super) struct Dice(u64);
@@ -49,7 +49,7 @@ fn killed_at_any_moment_there_is_a_whole_pair_and_the_next_start_goes_on() {
     ground.renew(&["--force"]).expect_code(0);
     let usual = clock::monotonic() - began;
     let mut dice = Dice::new();
-    let moments = if thoroughly() { 1000 } else { 20 };
+    let moments = if is_thorough() { 1000 } else { 20 };
     let (mut ended, mut renewed) = (0, 0);
     for number in 0..moments {
         ground.restore();

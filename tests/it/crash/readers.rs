@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use wicketgate::certificate::Certificate;
 use wicketgate::store::Store;
 
-use super::{NAME, thoroughly};
-use crate::bed::Bed;
+use super::NAME;
+use crate::bed::{Bed, is_thorough};
 
 /// What a reader has seen.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ fn a_reader_never_finds_a_file_missing_or_a_combined_one_mixed() {
     let store = Store::open(&bed.path("state")).unwrap();
     let both = [certificate(), certificate()];
     store.save(NAME, &both[0].clone().into()).unwrap();
-    let swaps = if thoroughly() { 2000 } else { 200 };
+    let swaps = if is_thorough() { 2000 } else { 200 };
     let over = AtomicBool::new(false);
     let seen = std::thread::scope(|scope| {
         let reader = scope.spawn(|| read_until(&over, &store.live_path(NAME), &both));

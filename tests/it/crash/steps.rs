@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
-use super::{Ground, KEPT, NAME, thoroughly};
-use crate::bed::needs;
+use super::{Ground, KEPT, NAME};
 use crate::bed::strace::{Accident, Step, Then};
+use crate::bed::{is_thorough, needs};
 
 /// Renewals that run beside each other, each on a ground of its own.
 pub(super) const LANES: usize = 2;
@@ -85,7 +85,7 @@ fn kill_before(ground: &Ground, step: &Step, before: &[Step]) -> (Option<usize>,
     let live = ground.assert_whole(&after);
     let is_lost = live == KEPT && traced.ran.stdout.contains(&format!("{NAME}: the CA signs"));
     ground.assert_goes_on(&after);
-    if thoroughly() || before.len() % 4 < LANES {
+    if is_thorough() || before.len() % 4 < LANES {
         ground.assert_renews(&after);
     }
     (is_there.then_some(before.len()), is_lost)

@@ -53,7 +53,11 @@ fn a_browser_takes_http_2_and_a_websocket() {
     certutil(&["-A", "-t", "C,,", "-n", "test", "-i", &root]);
 
     let mut chromium = Command::new("chromium");
-    chromium.env("HOME", bed.path("home")).args(["--headless=new", "--no-sandbox", "--disable-gpu"]);
+    chromium.env("HOME", bed.path("home")).env("TMPDIR", bed.path("")).args([
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+    ]);
     chromium.arg(format!("--user-data-dir={}", bed.path("profile").display()));
     chromium.args(["--no-proxy-server", "--enable-logging=stderr"]);
     chromium.arg(format!("--host-resolver-rules=MAP {NAME} 127.0.0.1"));

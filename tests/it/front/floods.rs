@@ -16,18 +16,14 @@ use wicketgate::config::{Place, Upstream};
 
 use super::frames::*;
 use super::rig::{self, App, PATIENCE, soon, text};
-use crate::bed::Bed;
 use crate::bed::wicketgate::Setup;
+use crate::bed::{Bed, is_thorough};
 
 /// Frames that are sent on a connection at most, where it is not ended before.
 const FRAMES: u32 = 200_000;
 
 /// What a flood may cost, in kB, on top of what the program takes by itself.
 const MOST: u64 = 128 * 1024;
-
-fn is_thorough() -> bool {
-    std::env::var("WICKETGATE_TESTS_THOROUGH").is_ok_and(|value| value == "1")
-}
 
 /// A frame of a flood, by its number; streams of a client are odd.
 type Flood = fn(u32) -> Vec<u8>;

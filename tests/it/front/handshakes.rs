@@ -10,7 +10,7 @@ use rustls::{AlertDescription, ClientConfig, Error, HandshakeKind, NamedGroup, P
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wicketgate::certificate::Bundle;
 use wicketgate::config::Upstream;
-use wicketgate::front::TicketKeys;
+use wicketgate::tickets::TicketKeys;
 
 use super::rig::{App, Rig, connect, get, settings, soon, text};
 

@@ -28,15 +28,11 @@ use super::rig::{App, Pieces, get, over, soon, text};
 use crate::bed::client::get as get_plain;
 use crate::bed::process::{Process, run_within};
 use crate::bed::wicketgate::{Daemon, Setup};
-use crate::bed::{Bed, needs, resident};
+use crate::bed::{Bed, is_thorough, needs, resident};
 
 const NAME: &str = "www.example.test";
 /// How long a stranger stands before it comes anew: longer than a handshake may take.
 const STANDS: Duration = Duration::from_secs(12);
-
-fn is_thorough() -> bool {
-    std::env::var("WICKETGATE_TESTS_THOROUGH").is_ok_and(|value| value == "1")
-}
 
 /// Where a stranger stops.
 #[derive(Debug, Clone, Copy)]

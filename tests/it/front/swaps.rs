@@ -1,4 +1,4 @@
-//! Certificates change while everybody is at work, and nobody notices.
+//! Certificates and settings change while everybody is at work, and nobody notices.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,11 +12,13 @@ use super::bodies::{SHOUT, shouting};
 use super::rig::{App, Pieces, Rig, data, get, post, read_head, settings, soon, text};
 use wicketgate::config::Site;
 
-const SWAPS: usize = 200;
+const SWAPS: usize = 1000;
+/// So many swaps to a reload.
+const A_RELOAD: usize = 20;
 const KEPT: usize = 64;
 
 #[tokio::test]
-async fn two_hundred_swaps_drop_nothing() {
+async fn a_thousand_swaps_and_fifty_reloads_drop_nothing() {
     let app = App::http(|request| async move {
         let body = request.into_body().collect().await.unwrap().to_bytes();
         Response::new(Pieces::of([data("ok"), http_body::Frame::data(body)]))
@@ -35,6 +37,9 @@ async fn two_hundred_swaps_drop_nothing() {
     let (feed, pieces) = Pieces::new();
     let mut uploader = rig.h1().await;
     let upload = tokio::spawn(async move { uploader.send_request(post("/", pieces)).await });
+    let (feed_h2, pieces) = Pieces::new();
+    let mut uploader = rig.h2().await;
+    let upload_h2 = tokio::spawn(async move { uploader.send_request(post("https://a.test/", pieces)).await });
 
     let done = Arc::new(AtomicBool::new(false));
     let served = Arc::new(AtomicU64::new(0));
@@ -72,7 +77,11 @@ async fn two_hundred_swaps_drop_nothing() {
     for swap in 0..SWAPS {
         let before = handshakes.load(Ordering::SeqCst);
         rig.state.resolver().install("main", &certificates[swap % 4].clone().into()).unwrap();
+        if swap % A_RELOAD == 0 {
+            rig.state.reload(&front);
+        }
         feed.send(Ok(data("."))).unwrap();
+        feed_h2.send(Ok(data(","))).unwrap();
         tunnel.write_all(b"x").await.unwrap();
         let mut heard = [0];
         soon(tunnel.read_exact(&mut heard)).await.expect("the tunnel lives on");
@@ -85,9 +94,11 @@ async fn two_hundred_swaps_drop_nothing() {
     for client in clients {
         soon(client).await.expect("no client failed");
     }
-    drop(feed);
-    let answer = soon(upload).await.unwrap().expect("the upload lives on");
-    assert_eq!(text(answer).await, format!("ok{}", ".".repeat(SWAPS)));
+    drop((feed, feed_h2));
+    for (upload, piece) in [(upload, "."), (upload_h2, ",")] {
+        let answer = soon(upload).await.unwrap().expect("the upload lives on");
+        assert_eq!(text(answer).await, format!("ok{}", piece.repeat(SWAPS)));
+    }
     assert!(served.load(Ordering::SeqCst) >= KEPT as u64);
     assert!(handshakes.load(Ordering::SeqCst) >= SWAPS as u64 / 4);
 }

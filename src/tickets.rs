@@ -259,18 +259,18 @@ fn seconds(time: SystemTime) -> u64 {
 /// What makes and takes tickets: with the file's keys where there is one, else with keys of this process alone, which
 /// change every six hours. Tickets of the latter are taken in any case, so that a file that comes later ends no session.
 #[derive(Debug)]
-pub(super) struct Tickets {
+pub(crate) struct Tickets {
     own: Arc<dyn ProducesTickets>,
     shared: ArcSwapOption<TicketKeys>,
 }
 
 impl Tickets {
-    pub(super) fn new() -> Result<Self, rustls::Error> {
+    pub(crate) fn new() -> Result<Self, rustls::Error> {
         Ok(Self { own: Ticketer::new()?, shared: ArcSwapOption::empty() })
     }
 
     /// Uses these keys from now on; `None`: those of this process alone.
-    pub(super) fn share(&self, keys: Option<Arc<TicketKeys>>) {
+    pub(crate) fn share(&self, keys: Option<Arc<TicketKeys>>) {
         self.shared.store(keys);
     }
 }
