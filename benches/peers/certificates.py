@@ -90,9 +90,12 @@ def wicketgate(count):
     folder = WORK / "many-wicketgate"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    files = "".join(f'[[certificate]]\nname = "host-{n}"\nfiles = {{ fullchain = "{FOLDER}/pem/{n}.pem", key = "{FOLDER}/key/{n}.pem" }}\n'
-                    for n in range(count))
-    c = peers.write("many-wicketgate/wicketgate.toml", f"""state-dir = "{folder}/state"
+    tables = [f'[[certificate]]\nname = "host-{n}"\nfiles = {{ fullchain = "{FOLDER}/pem/{n}.pem", key = "{FOLDER}/key/{n}.pem" }}\n'
+              for n in range(count)]
+    for first in range(0, count, 1000):
+        peers.write(f"many-wicketgate/conf.d/{first}.toml", "".join(tables[first:first + 1000]))
+    c = peers.write("many-wicketgate/wicketgate.toml", f"""include = "conf.d/*.toml"
+state-dir = "{folder}/state"
 [gate]
 listen = ["127.0.0.1:{HTTP}"]
 [front]
@@ -101,7 +104,7 @@ upstream = "http://127.0.0.1:{peers.UP}"
 threads = 1
 [admin]
 socket = "{folder}/admin.sock"
-{files}""")
+""")
     return Server("many-wicketgate", [PROGRAM, "--config", c, "run"], [])
 
 

@@ -91,10 +91,12 @@ impl ForeignCertificates {
     }
 
     fn look(&self) {
-        for watched in self.watched.borrow_mut().iter_mut() {
-            watched.look(&self.resolver);
-            watched.look_at_end(self.expiring_below.get(), clock::now());
-        }
+        self.resolver.together(|| {
+            for watched in self.watched.borrow_mut().iter_mut() {
+                watched.look(&self.resolver);
+                watched.look_at_end(self.expiring_below.get(), clock::now());
+            }
+        });
         let served = self.resolver.served();
         if !self.identifiers.load().is_superset(&served) {
             let mut identifiers = BTreeSet::clone(&self.identifiers.load());

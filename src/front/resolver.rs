@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::{ArcSwap, Guard};
@@ -33,7 +33,7 @@ struct Shared {
     tickets: Arc<Tickets>,
     table: ArcSwap<Table>,
     /// Held while a new table is made, so that two writers don't lose each other's change.
-    writing: Mutex<()>,
+    writing: Mutex<Writing>,
 }
 
 /// A certificate that is being served.
@@ -101,6 +101,14 @@ pub enum InstallError {
     Nameless(String),
 }
 
+/// Changes that are being made.
+#[derive(Default)]
+struct Writing {
+    /// More will follow, and take effect with them.
+    is_held: bool,
+    table: Option<Table>,
+}
+
 #[derive(Default, Clone)]
 struct Table {
     lineages: BTreeMap<String, Arc<Offer>>,
@@ -123,7 +131,7 @@ impl CertificateResolver {
             base: tls::base_config(tickets.clone())?,
             tickets,
             table: ArcSwap::default(),
-            writing: Mutex::new(()),
+            writing: Mutex::default(),
         })))
     }
 
@@ -228,13 +236,37 @@ impl CertificateResolver {
         if !suits(&offer.first) && suits(second) { second } else { &offer.first }
     }
 
+    /// Has all changes that `many` makes take effect together, at its end: a table of thousands is built once.
+    pub fn together<T>(&self, many: impl FnOnce() -> T) -> T {
+        self.writing().is_held = true;
+        let done = many();
+        let mut writing = self.writing();
+        writing.is_held = false;
+        if let Some(table) = writing.table.take() {
+            self.publish(table);
+        }
+        done
+    }
+
     fn change(&self, change: impl FnOnce(&mut Table)) {
-        // What a panicking writer left behind is at worst no new table.
-        let _writing = self.0.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut table = Table::clone(&self.0.table.load());
+        let mut writing = self.writing();
+        let mut table = writing.table.take().unwrap_or_else(|| Table::clone(&self.0.table.load()));
         change(&mut table);
+        if writing.is_held {
+            writing.table = Some(table);
+        } else {
+            self.publish(table);
+        }
+    }
+
+    fn publish(&self, mut table: Table) {
         table.index();
         self.0.table.store(Arc::new(table));
+    }
+
+    fn writing(&self) -> MutexGuard<'_, Writing> {
+        // What a panicking writer left behind is at worst no new table.
+        self.0.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -361,6 +393,25 @@ mod tests {
         resolver.install("pair", &Bundle::pair(first, of_rsa(&["a.test"], 2040)).unwrap()).unwrap();
         assert_eq!(found(&resolver, Some("a.test"), None).as_deref(), Some("pair"));
         assert_eq!(found(&resolver, Some("b.test"), None), None);
+    }
+
+    #[test]
+    fn changes_that_are_made_together_take_effect_together() {
+        let resolver = CertificateResolver::new().unwrap();
+        resolver.install("old", &certificate(&["old.test"], 2040)).unwrap();
+        resolver.together(|| {
+            resolver.install("a", &certificate(&["a.test"], 2040)).unwrap();
+            resolver.remove("old");
+            assert_eq!(found(&resolver, Some("a.test"), None), None);
+            assert_eq!(found(&resolver, Some("old.test"), None).as_deref(), Some("old"));
+        });
+        assert_eq!(found(&resolver, Some("a.test"), None).as_deref(), Some("a"));
+        assert_eq!(found(&resolver, Some("old.test"), None), None);
+        let before = resolver.served();
+        resolver.together(|| {});
+        assert!(Arc::ptr_eq(&before, &resolver.served()), "nothing is made anew for nothing");
+        resolver.install("b", &certificate(&["b.test"], 2040)).unwrap();
+        assert_eq!(found(&resolver, Some("b.test"), None).as_deref(), Some("b"));
     }
 
     #[test]
