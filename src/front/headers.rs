@@ -147,6 +147,10 @@ pub fn forward_request(
             headers.insert(CONTENT_LENGTH, length);
         }
     }
+    // HTTP/2 lets an empty one through.
+    if headers.get(CONTENT_LENGTH).is_some_and(|length| !length.as_bytes().iter().any(u8::is_ascii_digit)) {
+        headers.remove(CONTENT_LENGTH);
+    }
     if has_body && !headers.contains_key(CONTENT_LENGTH) {
         // Said aloud, because a GET without either would be taken to have no body at all.
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
@@ -466,6 +470,7 @@ mod tests {
             (Version::HTTP_11, &[("transfer-encoding", "chunked")][..], "transfer-encoding: chunked"),
             (Version::HTTP_11, &[("content-length", "5")], "content-length: 5"),
             (Version::HTTP_2, &[], "transfer-encoding: chunked"),
+            (Version::HTTP_2, &[("content-length", "")], "transfer-encoding: chunked"),
             (Version::HTTP_2, &[("content-length", "5"), ("content-length", "5")], "content-length: 5"),
             (
                 Version::HTTP_11,

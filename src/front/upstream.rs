@@ -244,7 +244,9 @@ pub(super) async fn send(
         }
     };
     let max_idle = if prepared.is_repeatable { IDLE_LIMIT } else { SURELY_OPEN };
-    let kept = poll_fn(|context| Poll::Ready(pools.take(upstream, max_idle, context))).await;
+    // A look that the runtime puts off would take a closed connection for an open one.
+    let look = poll_fn(|context| Poll::Ready(pools.take(upstream, max_idle, context)));
+    let kept = tokio::task::unconstrained(look).await;
     let may_repeat = prepared.is_repeatable && kept.is_some();
     let mut link = match kept {
         Some(link) => link,

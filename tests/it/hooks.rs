@@ -26,7 +26,10 @@ fn start(bed: &Bed) -> (Pebble, Setup, Daemon) {
     let pebble = Pebble::start(bed, Mood::Kind, gate);
     let mut setup = Setup::new(bed, &pebble.directory(), pebble.api_root()).without_front();
     setup.gate = gate;
-    let text = setup.text().replace("[gate]\n", "[gate]\nopen = \"during-orders\"\n");
+    // Here the CA and all strangers are of one network.
+    let text = setup
+        .text()
+        .replace("[gate]\n", "[gate]\nopen = \"during-orders\"\nmax-connections-per-network = 1000\n");
     let daemon = Daemon::start(&bed.write("wicketgate.toml", text));
     daemon.process.wait_for_line("ready: the gate on ");
     assert!(!is_open(gate));

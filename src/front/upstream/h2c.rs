@@ -206,7 +206,11 @@ pub(super) fn request(
     let mut uri = head.uri.into_parts();
     uri.scheme = Some(Scheme::HTTP);
     uri.authority = Some(authority(&head.headers).unwrap_or_else(|| fallback(upstream)));
-    uri.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
+    // A query alone stands at the root.
+    let path = uri.path_and_query.as_ref().map_or("/", PathAndQuery::as_str);
+    if !path.starts_with(['/', '*']) || uri.path_and_query.is_none() {
+        uri.path_and_query = format!("/{}", path.trim_start_matches('/')).parse().ok();
+    }
     head.uri = Uri::from_parts(uri).unwrap_or_default();
     head.version = Version::HTTP_2;
     head.extensions.clear();

@@ -68,6 +68,10 @@ pub(super) fn write_head(request: &Parts, ours: &[u8], into: &mut Vec<u8>) {
     into.reserve(256 + target.len() + ours.len());
     into.extend_from_slice(request.method.as_str().as_bytes());
     into.push(b' ');
+    // A query alone, after an authority or in `:path`, stands at the root (RFC 9112 section 3.2.1).
+    if !target.starts_with(['/', '*']) {
+        into.push(b'/');
+    }
     into.extend_from_slice(target.as_bytes());
     into.extend_from_slice(b" HTTP/1.1\r\n");
     into.extend_from_slice(ours);
@@ -168,7 +172,10 @@ fn incoming(
         || status == StatusCode::NO_CONTENT
         || status == StatusCode::NOT_MODIFIED;
     if bodiless {
-        return framed(Incoming::Sized(0), true);
+        // Who announces a body where there is none may send it all the same.
+        let says_body =
+            headers.contains_key(TRANSFER_ENCODING) || length(headers)?.is_some_and(|length| length > 0);
+        return framed(Incoming::Sized(0), status != StatusCode::NO_CONTENT || !says_body);
     }
     let length = length(headers)?;
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
@@ -368,6 +375,10 @@ mod tests {
         let (asterisk, ()) = Request::builder().method("OPTIONS").uri("*").body(()).unwrap().into_parts();
         let mut written = Vec::new();
         write_head(&asterisk, b"", &mut written);
+        let (query, ()) = Request::builder().uri("http://a.test?b=c").body(()).unwrap().into_parts();
+        let mut at_root = Vec::new();
+        write_head(&query, b"", &mut at_root);
+        assert_eq!(at_root, b"GET /?b=c HTTP/1.1\r\n\r\n");
         assert_eq!(written, b"OPTIONS * HTTP/1.1\r\n\r\n");
     }
 
@@ -390,7 +401,9 @@ mod tests {
             ),
             ("GET", "HTTP/1.1 200 OK\r\n\r\n", UntilClose, false),
             ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", Sized(0), true),
-            ("GET", "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", Sized(0), true),
+            ("GET", "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", Sized(0), false),
+            ("GET", "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", Sized(0), true),
+            ("GET", "HTTP/1.1 204 No Content\r\n\r\n", Sized(0), true),
             ("GET", "HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n", Sized(0), true),
             ("GET", "HTTP/1.1 100 Continue\r\n\r\n", Sized(0), true),
         ] {
