@@ -20,7 +20,7 @@ use tokio_rustls::server::TlsStream;
 use super::connection::{Client, FAREWELL, Requests, Step, Supervisor, Underway};
 use super::deadline::Deadline;
 use super::tunnel::{self, End};
-use super::upstream::Socket;
+use super::upstream::{Slot, Socket};
 
 /// Unread input that is thrown away before a connection is closed regardless, in bytes.
 const MAX_LINGER: usize = 1024 * 1024;
@@ -37,7 +37,7 @@ pub(super) async fn serve(
         supervisor.may_rest = true;
         (stream, read) = match Box::pin(talk(client, stream, read, &mut supervisor)).await? {
             Ended::Resting(stream, read) => (stream, read),
-            Ended::Switched(here, there, _underway) => {
+            Ended::Switched(here, there, _held) => {
                 Box::pin(tunnel::pass(client, here, there)).await;
                 return Ok(());
             }
@@ -61,7 +61,7 @@ enum Ended {
     /// By lack of requests; with what was read of the next one.
     Resting(Box<TlsStream<TcpStream>>, Bytes),
     /// By an upgrade.
-    Switched(End<Box<TlsStream<TcpStream>>>, End<Socket>, Underway),
+    Switched(End<Box<TlsStream<TcpStream>>>, End<Socket>, (Underway, Slot)),
     /// For good.
     Over,
 }
@@ -99,7 +99,7 @@ async fn talk(
                 let read = rejoined(&parts.read_buf, &parts.io.read);
                 let here = End { stream: parts.io.stream.into_inner(), read };
                 let there = End { stream: switched.socket, read: switched.read };
-                Ended::Switched(here, there, underway)
+                Ended::Switched(here, there, (underway, switched.slot))
             }
             None => Ended::Over,
         }),

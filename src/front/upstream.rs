@@ -126,6 +126,8 @@ pub(super) struct Switched {
     pub(super) socket: Socket,
     /// What it has said in it already.
     pub(super) read: Bytes,
+    /// It is one of the connections that may be open.
+    pub(super) slot: Slot,
 }
 
 /// Why there is no response.
@@ -260,9 +262,8 @@ pub(super) async fn send(
     }
     let Exchanged { response, is_sent } = outcome?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let switched = link.into_socket().filter(|_| prepared.wants_upgrade);
-        let (socket, read) = switched.ok_or(Failure::Unasked)?;
-        return Ok(Answer::Switched(response, Switched { socket, read }));
+        let switched = link.switched().filter(|_| prepared.wants_upgrade);
+        return Ok(Answer::Switched(response, switched.ok_or(Failure::Unasked)?));
     }
     let sending = std::mem::take(sending);
     let rest = match is_sent {

@@ -81,7 +81,10 @@ pub async fn accept_loop(
     // Closing the listener would reset those who wait in the kernel's queue: they believe themselves
     // connected.
     let listener = listener.into_inner();
-    for (stream, peer) in std::iter::from_fn(|| accept(&listener).ok()).take(BACKLOG) {
+    let waiting = std::iter::repeat_with(|| accept(&listener))
+        .filter(|accepted| !accepted.as_ref().is_err_and(is_of_one_connection))
+        .map_while(Result::ok);
+    for (stream, peer) in waiting.take(BACKLOG) {
         prepare(&stream, inherits);
         on(stream, canonical(peer));
     }

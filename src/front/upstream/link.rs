@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::body::{Progress, UploadState};
 use super::sending::{Sending, Unsent};
 use super::wire::{self, Head, Incoming, Piece, WireError};
-use super::{Failure, Slot, Socket};
+use super::{Failure, Slot, Socket, Switched};
 use crate::config::Upstream;
 use crate::front::deadline::Deadline;
 use crate::front::routes::Limits;
@@ -36,7 +36,7 @@ pub(super) struct Link {
     is_kept: bool,
     pub(super) idle_since: Instant,
     deadline: Deadline,
-    _slot: Slot,
+    slot: Slot,
 }
 
 enum Input {
@@ -74,7 +74,7 @@ impl Link {
             is_kept: true,
             idle_since: Instant::now(),
             deadline: Deadline::default(),
-            _slot: slot,
+            slot,
         })
     }
 
@@ -233,10 +233,10 @@ impl Link {
         self.deadline.poll(context, at)
     }
 
-    /// The socket of a connection that has switched protocols, and what was read from it too far.
-    pub(super) fn into_socket(self) -> Option<(Socket, Bytes)> {
+    /// A connection that has switched protocols.
+    pub(super) fn switched(self) -> Option<Switched> {
         match self.input {
-            Input::Whole(socket) => Some((socket, self.read)),
+            Input::Whole(socket) => Some(Switched { socket, read: self.read, slot: self.slot }),
             Input::Half(_) | Input::Gone => None,
         }
     }

@@ -127,7 +127,8 @@ pub(super) fn read_head(read: &mut Bytes, method: &Method) -> Result<Option<Head
     }
     take_fields(read, parsed.headers, response.headers_mut())?;
     read.advance(length);
-    let framed = incoming(method, status, version, response.headers())?;
+    let length = length_told(response.headers_mut())?;
+    let framed = incoming(method, status, version, response.headers(), length)?;
     let is_kept = is_kept(version, response.headers()) && framed.is_kept;
     Ok(Some(Head { response, incoming: framed.incoming, is_kept }))
 }
@@ -165,6 +166,7 @@ fn incoming(
     status: StatusCode,
     version: Version,
     headers: &HeaderMap,
+    length: Option<u64>,
 ) -> Result<Framed, WireError> {
     let framed = |incoming, is_kept| Ok(Framed { incoming, is_kept });
     let bodiless = *method == Method::HEAD
@@ -173,11 +175,9 @@ fn incoming(
         || status == StatusCode::NOT_MODIFIED;
     if bodiless {
         // Who announces a body where there is none may send it all the same.
-        let says_body =
-            headers.contains_key(TRANSFER_ENCODING) || length(headers)?.is_some_and(|length| length > 0);
+        let says_body = headers.contains_key(TRANSFER_ENCODING) || length.is_some_and(|length| length > 0);
         return framed(Incoming::Sized(0), status != StatusCode::NO_CONTENT || !says_body);
     }
-    let length = length(headers)?;
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
         let is_chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
@@ -192,11 +192,12 @@ fn incoming(
     }
 }
 
-/// The length that a header tells, once or several times over.
-fn length(headers: &HeaderMap) -> Result<Option<u64>, WireError> {
-    let mut found = None;
+/// The length that a header tells, once or several times over; it stands there once from now on (RFC 9110 section 8.6).
+fn length_told(headers: &mut HeaderMap) -> Result<Option<u64>, WireError> {
+    let (mut found, mut told) = (None::<u64>, 0);
     for value in headers.get_all(CONTENT_LENGTH) {
         for text in value.as_bytes().split(|&b| b == b',') {
+            told += 1;
             let text = text.trim_ascii();
             let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
             let number = std::str::from_utf8(text).ok().filter(|_| is_number).and_then(|t| t.parse().ok());
@@ -206,6 +207,11 @@ fn length(headers: &HeaderMap) -> Result<Option<u64>, WireError> {
                 _ => return Err(WireError::Length),
             }
         }
+    }
+    if let Some(length) = found
+        && told > 1
+    {
+        headers.insert(CONTENT_LENGTH, length.into());
     }
     Ok(found)
 }
@@ -410,6 +416,18 @@ mod tests {
             let (head, rest) = head(text, &method.parse().unwrap()).unwrap().unwrap();
             assert_eq!((head.incoming, head.is_kept), (frame, is_kept), "{method} {text}");
             assert!(rest.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_length_is_told_once() {
+        for method in [Method::GET, Method::HEAD] {
+            let text = "HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\nContent-Length: 5\r\n\r\n";
+            let (told, _) = head(text, &method).unwrap().unwrap();
+            let lengths: Vec<_> = told.response.headers().get_all(CONTENT_LENGTH).iter().collect();
+            assert_eq!(lengths, ["5"], "{method}");
+            let two = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n";
+            assert_eq!(head(two, &method).unwrap_err(), WireError::Length, "{method}");
         }
     }
 
